@@ -1,0 +1,36 @@
+/* clock.h: nanoseconds. */
+#ifndef SHK_CLOCK_H
+#define SHK_CLOCK_H
+
+#include <stdint.h>
+#include <time.h>
+
+#define SHK_MILLISECOND UINT64_C(1000000)
+#define SHK_SECOND UINT64_C(1000000000)
+
+static inline uint64_t shk__clock(clockid_t clock)
+{
+    struct timespec t;
+    clock_gettime(clock, &t);
+    return (uint64_t)t.tv_sec * SHK_SECOND + (uint64_t)t.tv_nsec;
+}
+
+/* For deadlines. */
+static inline uint64_t shk__monotonic(void)
+{
+    return shk__clock(CLOCK_MONOTONIC);
+}
+
+/* For dates in records, whose users compare them with time(): a few ms coarse. */
+static inline uint64_t shk__realtime(void)
+{
+    return shk__clock(CLOCK_REALTIME_COARSE);
+}
+
+static inline struct timespec shk__timespec(uint64_t duration)
+{
+    return (struct timespec){.tv_sec = (time_t)(duration / SHK_SECOND),
+                             .tv_nsec = (long)(duration % SHK_SECOND)};
+}
+
+#endif

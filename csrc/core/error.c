@@ -1,0 +1,35 @@
+/* error.c: codes, their messages, and the last failure's detail. */
+#include "error.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+static _Thread_local char detail[512];
+
+int shk__fail(int code, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    (void)vsnprintf(detail, sizeof detail, format, arguments);
+    va_end(arguments);
+    return code;
+}
+
+const char *shk_error_detail(void)
+{
+    return detail;
+}
+
+const char *shk_error_message(int code)
+{
+    switch (code) {
+#define SHK_CODE_CASE(name, number, message)                                                       \
+    case SHK_E_##name:                                                                             \
+        return message;
+        SHK_CODES(SHK_CODE_CASE)
+#undef SHK_CODE_CASE
+    default:
+        return strerror(-code);
+    }
+}

@@ -1,0 +1,127 @@
+/* index.c: searching. */
+#include "index.h"
+
+#include <string.h>
+
+#include "error.h"
+#include "hash.h"
+
+/* Invalidated copies before a reader calls the store corrupt; each one takes a
+ * writer's commit, so a living store never comes near it. */
+#define COPIES_MAX 10000
+#define DISAGREEMENTS_MAX 8
+
+void shk__query_hash(const shk_store *store, struct shk__query *query)
+{
+    uint64_t hash =
+        shk__siphash13(store->hash_key, query->pair.ids, 2 * (size_t)store->geometry.id_size);
+    query->home = (uint32_t)((hash >> 32) * store->geometry.buckets >> 32);
+    query->tag = (uint16_t)hash;
+}
+
+static bool same_ids(const shk_store *store, const uint64_t *words, const struct shk__query *query)
+{
+    return memcmp(shk__image_ids(words), query->pair.ids, 2 * (size_t)store->geometry.id_size) == 0;
+}
+
+/* One pass over the probe sequence: 0, ABSENT, or 1 + the reading that broke it off. */
+static int pass(const shk_store *store, const struct shk__query *query, uint64_t *words)
+{
+    uint32_t number = query->home;
+    for (uint32_t probe = 0; probe < store->geometry.probe_limit; probe++) {
+        const struct shk_bucket_shm *bucket = shk__bucket(store, number);
+        for (unsigned way = 0; way < SHK_WAYS; way++) {
+            const uint64_t *at = &bucket->entries[way];
+            uint64_t entry = shk__load(at);
+            if (shk__entry_tag(entry) != query->tag || entry == 0)
+                continue;
+            enum shk__reading reading = shk__slot_read(store, entry, at, words);
+            if (reading != SHK__READ)
+                return 1 + (int)reading;
+            if (same_ids(store, words, query))
+                return 0;
+        }
+        if (shk__load(&bucket->overflow) == 0)
+            break;
+        number = shk__next_bucket(store, number);
+    }
+    return SHK_E_ABSENT;
+}
+
+int shk__index_read(const shk_store *store, const struct shk__query *query, uint64_t *words)
+{
+    const uint64_t *state = &shk__header(store)->state;
+    int disagreements = 0, rc = SHK_E_ABSENT;
+    if (shk__load(state) == SHK_STATE_LIVE) {
+        for (int copies = 0; copies < COPIES_MAX && disagreements < DISAGREEMENTS_MAX; copies++) {
+            rc = pass(store, query, words);
+            if (rc == 0)
+                return 0;
+            if (rc == SHK_E_ABSENT)
+                break;
+            if (rc == 1 + SHK__DISAGREES)
+                disagreements++;
+        }
+    }
+    if (shk__load(state) != SHK_STATE_LIVE)
+        return shk__fail(SHK_E_REMOVED, "store %d was destroyed", store->info.id);
+    if (rc == SHK_E_ABSENT)
+        return rc;
+    if (disagreements == DISAGREEMENTS_MAX)
+        return shk__fail(SHK_E_CORRUPT,
+                         "an entry of bucket %u or behind names a slot that it does not fit",
+                         query->home);
+    return shk__fail(SHK_E_CORRUPT, "a record changed under each of %d copies", COPIES_MAX);
+}
+
+int shk__index_find_locked(const shk_store *store, const struct shk__query *query,
+                           struct shk__place *out)
+{
+    struct shk__place room = {0}, here = {0};
+    bool found_room = false, search = true;
+    uint32_t number = query->home;
+    for (here.passed = 0; here.passed < store->geometry.probe_limit; here.passed++) {
+        const struct shk_bucket_shm *bucket = shk__bucket(store, number);
+        for (unsigned way = 0; way < SHK_WAYS; way++) {
+            here.target = (uint64_t)number * SHK_WAYS + way;
+            here.word = shk__load(&bucket->entries[way]);
+            if (here.word == 0) {
+                if (!found_room)
+                    room = here;
+                found_room = true;
+            } else if (search && shk__entry_tag(here.word) == query->tag) {
+                uint32_t slot = shk__entry_slot(here.word);
+                if (slot >= store->geometry.slots)
+                    return shk__fail(SHK_E_CORRUPT, "entry %llu names slot %u of %u",
+                                     (unsigned long long)here.target, slot,
+                                     store->geometry.slots);
+                if (same_ids(store, (const uint64_t *)shk__slot(store, slot), query)) {
+                    *out = here;
+                    return 0;
+                }
+            }
+        }
+        search = search && shk__load(&bucket->overflow) != 0;
+        if (!search && found_room)
+            break;
+        number = shk__next_bucket(store, number);
+    }
+    if (!found_room)
+        return shk__fail(SHK_E_FULL, "no bucket within %u of the pair's home has room",
+                         store->geometry.probe_limit);
+    *out = room;
+    return 0;
+}
+
+void shk__index_overflow_locked(const shk_store *store, const struct shk__query *query,
+                                uint32_t passed, int by)
+{
+    uint32_t number = query->home;
+    for (; passed > 0; passed--) {
+        uint64_t *overflow = &shk__bucket(store, number)->overflow;
+        uint64_t count = shk__load(overflow);
+        if (by > 0 || count > 0) /* of a corrupt store it may be 0 already */
+            shk__store(overflow, count + (uint64_t)(int64_t)by);
+        number = shk__next_bucket(store, number);
+    }
+}

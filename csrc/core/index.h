@@ -1,0 +1,43 @@
+/* index.h: which entry stands for a pair.
+ *
+ * A pair's hash names its home bucket and a 16-bit tag. It stands in the home
+ * bucket or, that being full, in the next with room; each bucket passed on the way
+ * counts one overflow. A search visits buckets until one has overflow 0. A placed
+ * entry never moves, so a search that misses a pair which moved in between has
+ * seen it absent.
+ */
+#ifndef SHK_INDEX_H
+#define SHK_INDEX_H
+
+#include "record.h"
+
+struct shk__query {
+    uint32_t home;
+    uint16_t tag;
+    struct shk__pair pair;
+};
+
+void shk__query_hash(const shk_store *store, struct shk__query *query);
+
+static inline uint32_t shk__next_bucket(const shk_store *store, uint32_t bucket)
+{
+    return bucket + 1 < store->geometry.buckets ? bucket + 1 : 0;
+}
+
+/* The pair's image, or ABSENT, REMOVED, CORRUPT. Waits for nobody, stores nothing. */
+int shk__index_read(const shk_store *store, const struct shk__query *query, uint64_t *words);
+
+struct shk__place {
+    uint64_t target; /* entry number */
+    uint64_t word;   /* what stands there; 0: the pair is absent and would go here */
+    uint32_t passed; /* buckets between home and there */
+};
+/* Under the lock. FULL: no room within the probe limit; CORRUPT. */
+int shk__index_find_locked(const shk_store *store, const struct shk__query *query,
+                           struct shk__place *out);
+
+/* Adds `by` to the overflow counts of the buckets passed. */
+void shk__index_overflow_locked(const shk_store *store, const struct shk__query *query,
+                                uint32_t passed, int by);
+
+#endif

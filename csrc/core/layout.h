@@ -1,0 +1,184 @@
+/* layout.h: what the bytes of a store's segment mean.
+ *
+ *   offset 0      header    who made it, its geometry; immutable once published, but for `state`
+ *   1024          lock      who writes now
+ *   1088          journal   what the writer is about to do
+ *   1216          ledger    free queue ends, high-water mark, record count
+ *   1280          changes   revision
+ *   1344          stats     counters nobody depends on
+ *   1408          ring      the last SHK_RING changes
+ *   buckets       index     64-byte buckets: overflow count and 7 entries
+ *   queue         u32 a slot: the FIFO of free slots
+ *   records       the slots
+ *
+ * Everything is fixed-width and little-endian; places are offsets or numbers,
+ * never addresses. Each part starts on a cache line of its own. Untouched parts
+ * are zero pages that take no memory: zero means making (state), free (lock word,
+ * entry), none (journal) and never used (slot).
+ */
+#ifndef SHK_LAYOUT_H
+#define SHK_LAYOUT_H
+
+#include "shk.h"
+
+#define SHK_LAYOUT_VERSION 1u
+#define SHK_BYTE_ORDER 0x01020304u
+#define SHK_LINE 64u
+
+/* header.state. Legal: MAKING -> LIVE -> REMOVED, MAKING -> DEAD. */
+#define SHK_STATE_MAKING UINT64_C(0)
+#define SHK_STATE_LIVE UINT64_C(0x3159454B4D485359)    /* "YSHMKEY1" */
+#define SHK_STATE_DEAD UINT64_C(0x4441454459454B59)    /* condemned before publication */
+#define SHK_STATE_REMOVED UINT64_C(0x45524F4D59454B59) /* destroyed, wiped or being wiped */
+/* header.birthmark, stored right after the creator attached: this segment is ours. */
+#define SHK_BIRTHMARK UINT64_C(0x4854524942594B53)
+
+struct shk_header_shm {
+    uint64_t state; /* read by every call; the only word of the header that changes */
+    uint64_t birthmark;
+    uint32_t layout_version;
+    uint32_t byte_order;
+    uint64_t layout_hash;
+    uint64_t capacity;
+    uint32_t id_size;
+    uint32_t key_size;
+    uint64_t total_size;
+    uint32_t semaphore_id_plus_one; /* 0: not made yet */
+    uint32_t owner;
+    uint64_t created;
+    uint64_t ipc_namespace; /* inode of /proc/self/ns/ipc where it was made */
+    uint8_t boot_id[16];
+    uint8_t store_id[16];
+    uint8_t hash_key[16];
+    uint32_t name_size;
+    uint8_t name[SHK_NAME_MAX + 1];
+    uint8_t reserved[636];
+};
+
+struct shk_lock_shm {
+    uint32_t word; /* 0, or token + 1 with SHK_LOCK_WAITERS; a futex */
+    uint32_t reserved[15];
+};
+
+/* One operation in flight. All values are absolute, so a replay may be repeated. */
+struct shk_journal_shm {
+    uint64_t kind;       /* enum shk_change; stored last, cleared last */
+    uint64_t target;     /* entry number: bucket * SHK_WAYS + way */
+    uint64_t old_word;   /* the entry before; 0 for an insert */
+    uint64_t new_word;   /* the entry after; 0 for a delete */
+    uint64_t head;       /* of the free queue, before */
+    uint64_t tail;
+    uint64_t high_water; /* before; equal to the new slot if that is a fresh one */
+    uint64_t generation; /* even: the new slot's */
+    uint64_t retired;    /* odd: the old slot's, once it is free */
+    uint64_t revision;   /* before */
+    uint64_t records;    /* before */
+    uint64_t reserved[5];
+};
+
+struct shk_ledger_shm {
+    uint64_t head, tail; /* absolute; the place in the queue is modulo slots */
+    uint64_t high_water; /* slots from here on were never committed */
+    uint64_t records;
+    uint64_t last_key_id; /* raised before an operation is journaled, so ids may skip but never repeat */
+    uint64_t reserved[3];
+};
+
+struct shk_changes_shm {
+    uint64_t revision; /* commits; its low half (little-endian: at offset 0) is a futex */
+    uint64_t reserved[7];
+};
+
+struct shk_stats_shm {
+    uint64_t takeovers;
+    uint64_t recoveries;
+    uint64_t reserved[6];
+};
+
+/* A change: revision 0 while the entry is being written. The ids follow, client
+ * then server, padded to id_size each. */
+struct shk_ring_shm {
+    uint64_t revision;
+    uint64_t kind;
+};
+#define SHK_RING 1024u
+
+#define SHK_WAYS 7u
+struct shk_bucket_shm {
+    uint64_t overflow; /* entries that probed past this bucket when they were placed */
+    uint64_t entries[SHK_WAYS];
+};
+
+/* A slot; the classic block follows at offset 16:
+ *   int status; char client[id_size]; char server[id_size]; int key_id; uchar key[key_size]
+ * and after it, 8-aligned, updated and expires. With the default sizes the block is
+ * the classic 160 bytes, the slot 192, and a key of up to 32 bytes that never
+ * expires is read from the first two lines alone. */
+struct shk_slot_shm {
+    uint64_t generation; /* 0 or odd: free or being filled; even: published */
+    uint32_t key_length;
+    uint32_t flags; /* SHK_FLAG_EXPIRES */
+};
+#define SHK_FLAG_EXPIRES 1u
+
+enum shk_change {
+    SHK_CHANGE_NONE,
+    SHK_CHANGE_INSERT,
+    SHK_CHANGE_OVERWRITE,
+    SHK_CHANGE_ROTATE,
+    SHK_CHANGE_REVOKE,
+    SHK_CHANGE_DELETE,
+    SHK_CHANGE_COUNT
+};
+
+/* Spare slots beyond the capacity, and the shortest free queue to draw from while
+ * fresh slots remain: a slot is refilled only after as many others were. */
+#define SHK_SPARE_SLOTS 8u
+
+/* An entry: slot + 1 : 32 | generation : 16 | tag : 16. */
+static inline uint64_t shk__entry(uint32_t slot, uint64_t generation, uint16_t tag)
+{
+    return ((uint64_t)slot + 1) << 32 | (generation & 0xFFFF) << 16 | tag;
+}
+static inline uint32_t shk__entry_slot(uint64_t entry)
+{
+    return (uint32_t)((entry >> 32) - 1); /* of 0: 0xFFFFFFFF, beyond every store */
+}
+static inline uint16_t shk__entry_generation(uint64_t entry)
+{
+    return (uint16_t)(entry >> 16);
+}
+static inline uint16_t shk__entry_tag(uint64_t entry)
+{
+    return (uint16_t)entry;
+}
+
+/* Everything that follows from (capacity, id_size, key_size). Computed once when
+ * a handle opens and kept in private memory; the segment is never asked again. */
+struct shk__geometry {
+    uint64_t capacity;
+    uint32_t id_size, key_size;
+    uint32_t slots, buckets;
+    uint32_t probe_limit;   /* buckets a search may visit */
+    uint32_t record_size;   /* of a slot, a multiple of SHK_LINE */
+    uint32_t key_id_offset; /* in the slot */
+    uint32_t key_offset;
+    uint32_t times_offset; /* of updated, expires */
+    uint32_t ring_size;    /* of one ring entry */
+    uint64_t ring_offset, buckets_offset, queue_offset, records_offset;
+    uint64_t total_size;
+    uint64_t layout_hash; /* of the version and of every part's size */
+};
+
+#define SHK_STATUS_OFFSET 16u
+#define SHK_IDS_OFFSET 20u
+
+/* INVALID, naming the value and the limit. */
+int shk__geometry_compute(uint64_t capacity, uint32_t id_size, uint32_t key_size,
+                          struct shk__geometry *out);
+/* Checks a published header against the segment's real size and computes the
+ * geometry from its three numbers; INCOMPATIBLE or CORRUPT. */
+int shk__geometry_read(const struct shk_header_shm *header, size_t segment_size,
+                       struct shk__geometry *out);
+
+#endif

@@ -1,0 +1,550 @@
+/* life.c: create, open, destroy. */
+#include "life.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/shm.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "error.h"
+
+#define POLL (SHK_MILLISECOND / 2)
+#define START_OVER 1 /* the segment under the key was not, or is no longer, a store */
+#define ROUNDS_MAX 1000
+#define SHK_WIPED UINT64_MAX /* ledger.high_water once a removed store holds no key */
+#define HEADER_SIZE sizeof(struct shk_header_shm)
+
+uint64_t shk__ipc_namespace(void)
+{
+    struct stat about;
+    return stat("/proc/self/ns/ipc", &about) == 0 ? about.st_ino : 0;
+}
+
+void shk__boot_id(uint8_t out[16])
+{
+    char text[64] = "";
+    memset(out, 0, 16);
+    int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    ssize_t size = read(fd, text, sizeof text - 1);
+    close(fd);
+    for (unsigned digit = 0, at = 0; at < (unsigned)(size > 0 ? size : 0) && digit < 32; at++) {
+        char c = text[at];
+        if (c == '-')
+            continue;
+        unsigned value = (unsigned)(c <= '9' ? c - '0' : c - 'a' + 10) & 15;
+        out[digit / 2] = (uint8_t)(out[digit / 2] << 4 | value);
+        digit++;
+    }
+}
+
+/* Zeroes whole pages by giving them back, and what can't be given back by hand:
+ * reading or writing a hole would only fill it with pages. */
+static void wipe(unsigned char *from, uint64_t size)
+{
+    const uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+    uint64_t *word = (uint64_t *)from, *end = (uint64_t *)(from + size);
+    unsigned char *first = (unsigned char *)(((uintptr_t)from + page - 1) / page * page);
+    unsigned char *last = (unsigned char *)((uintptr_t)end / page * page);
+    if (first < last &&
+        madvise(first, (size_t)(last - first), MADV_REMOVE) == 0) {
+        for (; (unsigned char *)word < first; word++)
+            shk__store(word, 0);
+        word = (uint64_t *)last;
+    }
+    for (; word < end; word++)
+        shk__store(word, 0);
+}
+
+static void doze(void)
+{
+    struct timespec t = shk__timespec(POLL);
+    nanosleep(&t, NULL);
+}
+
+/* ------------------------------------------------------------ candidates -- */
+
+/* A segment that is attached but not yet known to be a usable store. */
+struct candidate {
+    struct shk_segment_info info;
+    struct shk_header_shm *header;
+    bool readonly;
+};
+
+static bool is_trusted(uid_t uid, const struct shk_address *address,
+                       const struct shk_access *access)
+{
+    if (uid == 0 || uid == geteuid())
+        return true;
+    if (address && address->name.size > 0 && uid == address->owner)
+        return true;
+    for (size_t i = 0; i < access->trust_count; i++)
+        if (uid == access->trust[i])
+            return true;
+    return false;
+}
+
+static int check_security(const struct shk_segment_info *info, const struct shk_address *address,
+                          const struct shk_access *access)
+{
+    if (!is_trusted(info->uid, address, access) || !is_trusted(info->cuid, address, access))
+        return shk__fail(SHK_E_INSECURE,
+                         "segment %d (key 0x%x) is owned by uid %u and was created by uid %u; "
+                         "accepted are uid %u, root and those named as trusted",
+                         info->id, (unsigned)info->key, info->uid, info->cuid, geteuid());
+    if (info->mode & 0027)
+        return shk__fail(SHK_E_INSECURE,
+                         "segment %d (key 0x%x) of uid %u has mode %04o; a store may be written by "
+                         "its owner and read by its group: 0600 or 0640",
+                         info->id, (unsigned)info->key, info->uid, info->mode & 0777);
+    return 0;
+}
+
+/* The segment went away: START_OVER; otherwise the error stands. */
+static int vanished(int rc)
+{
+    return rc == -EINVAL || rc == -EIDRM ? START_OVER : rc;
+}
+
+/* Checks before attaching, and again after: an id can't be reused while attached. */
+static int attach(int id, bool readonly, const struct shk_address *address,
+                  const struct shk_access *access, struct candidate *out)
+{
+    struct candidate c = {.readonly = readonly};
+    for (int attached = 0; attached < 2; attached++) {
+        int rc = shk_segment_stat(id, &c.info);
+        if (rc == 0 && c.info.mode & SHM_DEST)
+            rc = shk__fail(-EIDRM, "segment %d is marked for removal", id);
+        if (rc == 0)
+            rc = check_security(&c.info, address, access);
+        if (rc == 0 && c.info.size < HEADER_SIZE)
+            rc = shk__fail(SHK_E_INCOMPATIBLE,
+                           "segment %d (key 0x%x) has %zu bytes, a store at least %zu: it is "
+                           "something else's",
+                           id, (unsigned)c.info.key, c.info.size, HEADER_SIZE);
+        if (rc == 0 && !attached) {
+            void *address_;
+            rc = shk_segment_attach(id, NULL, readonly ? SHM_RDONLY : 0, &address_);
+            if (rc == 0)
+                c.header = address_;
+        }
+        if (rc < 0) {
+            if (c.header)
+                shk_segment_detach(c.header);
+            return vanished(rc);
+        }
+    }
+    *out = c;
+    return 0;
+}
+
+/* Removes the set that a condemned header names, and the segment. */
+static void remove_remains(const struct candidate *c)
+{
+    uint32_t set_plus_one = shk__load(&c->header->semaphore_id_plus_one);
+    if (set_plus_one) {
+        struct shk__set set;
+        shk__set_describe(&set, (int)(set_plus_one - 1), c->header->store_id);
+        shk__set_remove(&set);
+    }
+    (void)shk_segment_remove(c->info.id);
+}
+
+/* A segment without the birthmark is left alone, unless it can only be what a
+ * creator killed right after shmget leaves: ours, of exactly this size, untouched. */
+static bool may_condemn(const struct candidate *c, const struct shk__geometry *wanted)
+{
+    static const struct shk_header_shm untouched;
+    if (shk__load(&c->header->birthmark) == SHK_BIRTHMARK)
+        return true;
+    return wanted && c->info.size == wanted->total_size && c->info.cuid == geteuid() &&
+           memcmp(c->header, &untouched, sizeof untouched) == 0;
+}
+
+/* Waits for LIVE until the deadline. 0, START_OVER or an error. */
+static int await_published(const struct candidate *c, const struct shk__geometry *wanted,
+                           uint64_t deadline)
+{
+    uint64_t state;
+    for (;;) {
+        state = shk__load(&c->header->state);
+        if (state != SHK_STATE_MAKING)
+            break;
+        if (shk__monotonic() < deadline) {
+            doze();
+            continue;
+        }
+        if (c->readonly)
+            return shk__fail(SHK_E_TIMEOUT,
+                             "store %d (key 0x%x) is still being made by pid %d; if that process "
+                             "is dead, open it for writing or create it anew",
+                             c->info.id, (unsigned)c->info.key, c->info.creator_pid);
+        if (!may_condemn(c, wanted))
+            return shk__fail(SHK_E_INCOMPATIBLE,
+                             "segment %d (key 0x%x, %zu bytes) starts with zeros: it is something "
+                             "else's, or a store whose creator (pid %d) has not begun",
+                             c->info.id, (unsigned)c->info.key, c->info.size,
+                             c->info.creator_pid);
+        if (shk__cas64(&c->header->state, &state, SHK_STATE_DEAD))
+            state = SHK_STATE_DEAD;
+    }
+    if (state == SHK_STATE_LIVE)
+        return 0;
+    if (state == SHK_STATE_DEAD) {
+        if (c->readonly)
+            return shk__fail(SHK_E_REMOVED, "store %d was condemned unfinished", c->info.id);
+        remove_remains(c);
+        return START_OVER;
+    }
+    if (state == SHK_STATE_REMOVED)
+        return SHK_E_REMOVED; /* the caller may have to finish it */
+    return shk__fail(SHK_E_INCOMPATIBLE,
+                     "segment %d (key 0x%x) does not hold a store: it starts with %016llx",
+                     c->info.id, (unsigned)c->info.key, (unsigned long long)state);
+}
+
+static int check_name(const struct shk_header_shm *header, const struct shk_address *address)
+{
+    if (!address || address->name.size == 0)
+        return 0;
+    if (header->name_size == address->name.size && header->owner == address->owner &&
+        memcmp(header->name, address->name.data, address->name.size) == 0)
+        return 0;
+    return shk__fail(SHK_E_INCOMPATIBLE,
+                     "the name '%.*s' of uid %u leads to the store '%.*s' of uid %u: two names share "
+                     "one key; choose another name",
+                     (int)address->name.size, (const char *)address->name.data, address->owner,
+                     (int)header->name_size, (const char *)header->name, header->owner);
+}
+
+/* The handle of a published store; takes over the attachment on success. */
+static int make_handle(const struct candidate *c, const struct shk_address *address,
+                       const struct shk_access *access, shk_store **out)
+{
+    struct shk_header_shm header = *c->header; /* validated, and used, only as a copy */
+    struct shk__geometry geometry;
+    int rc = shk__geometry_read(&header, c->info.size, &geometry);
+    if (rc == 0 && header.name_size > SHK_NAME_MAX)
+        rc = shk__fail(SHK_E_CORRUPT, "the header says its name has %u bytes", header.name_size);
+    if (rc == 0)
+        rc = check_name(&header, address);
+    if (rc < 0)
+        return rc;
+
+    shk_store *store = calloc(1, sizeof *store);
+    if (!store)
+        return shk__fail(-ENOMEM, "a handle");
+    store->base = (unsigned char *)c->header;
+    store->geometry = geometry;
+    memcpy(store->hash_key, header.hash_key, sizeof store->hash_key);
+    store->ipc_namespace = header.ipc_namespace;
+    store->lock_timeout = access->lock_timeout;
+    store->info = (struct shk_info){.id = c->info.id,
+                                    .semaphore_id = (int)header.semaphore_id_plus_one - 1,
+                                    .key = c->info.key,
+                                    .segment_size = c->info.size,
+                                    .capacity = geometry.capacity,
+                                    .id_size = geometry.id_size,
+                                    .key_size = geometry.key_size,
+                                    .record_size = geometry.record_size,
+                                    .readonly = c->readonly,
+                                    .owner = header.owner,
+                                    .created = header.created};
+    memcpy(store->info.store_id, header.store_id, sizeof header.store_id);
+    memcpy(store->info.name, header.name, header.name_size);
+    if (!c->readonly) {
+        struct shk__set set;
+        shk__set_describe(&set, store->info.semaphore_id, header.store_id);
+        rc = shk__lock_open(&store->lock, &shk__lock_word(store)->word, &set);
+        if (rc < 0) {
+            free(store);
+            return rc;
+        }
+    }
+    *out = store;
+    return 0;
+}
+
+/* 0, START_OVER or an error. `wanted` is what a creator wants, else NULL. */
+static int open_segment(int id, const struct shk_address *address, const struct shk_access *access,
+                        const struct shk__geometry *wanted, shk_store **out)
+{
+    struct candidate c;
+    int rc = attach(id, access->readonly, address, access, &c);
+    if (rc != 0)
+        return rc;
+    rc = await_published(&c, wanted, shk__monotonic() + access->open_timeout);
+    bool removed = rc == SHK_E_REMOVED;
+    if (rc == 0 || removed) {
+        shk_store *store;
+        int made = make_handle(&c, address, access, &store);
+        if (made == 0 && !removed) {
+            *out = store;
+            return 0;
+        }
+        if (made == 0) { /* whoever destroyed it may have died half-way */
+            if (!access->readonly) {
+                shk__removal_finish(store);
+                rc = START_OVER;
+            } else
+                rc = shk__fail(SHK_E_REMOVED, "store %d was destroyed", id);
+            shk_store_close(store);
+            return rc;
+        }
+        rc = made;
+    }
+    shk_segment_detach(c.header);
+    return rc;
+}
+
+/* --------------------------------------------------------------- creation -- */
+
+static int fill_header(const struct candidate *c, const struct shk__geometry *g,
+                       const struct shk_address *address, mode_t mode)
+{
+    struct shk_header_shm *h = c->header;
+    shk__store(&h->birthmark, SHK_BIRTHMARK);
+    if (getrandom(h->store_id, sizeof h->store_id, 0) != sizeof h->store_id ||
+        getrandom(h->hash_key, sizeof h->hash_key, 0) != sizeof h->hash_key)
+        return shk__fail(-errno, "getrandom");
+    int set_id;
+    int rc = shk__set_create(mode, &set_id);
+    if (rc < 0)
+        return rc;
+    shk__store(&h->semaphore_id_plus_one, (uint32_t)set_id + 1);
+    struct shk__set set;
+    shk__set_describe(&set, set_id, h->store_id);
+    rc = shk__set_initialise(&set);
+    if (rc == 0)
+        rc = shk__set_test_undo(&set);
+    if (rc < 0)
+        return rc;
+    h->layout_version = SHK_LAYOUT_VERSION;
+    h->byte_order = SHK_BYTE_ORDER;
+    h->layout_hash = g->layout_hash;
+    h->capacity = g->capacity;
+    h->id_size = g->id_size;
+    h->key_size = g->key_size;
+    h->total_size = g->total_size;
+    h->owner = geteuid();
+    h->created = shk__realtime();
+    h->ipc_namespace = shk__ipc_namespace();
+    shk__boot_id(h->boot_id);
+    h->name_size = (uint32_t)address->name.size;
+    if (h->name_size)
+        memcpy(h->name, address->name.data, h->name_size);
+    return 0;
+}
+
+/* 0, -EEXIST, START_OVER (condemned meanwhile) or an error. */
+static int create_segment(key_t key, const struct shk_address *address,
+                          const struct shk__geometry *g, mode_t mode,
+                          const struct shk_access *access, shk_store **out)
+{
+    struct candidate c = {.readonly = false};
+    int id;
+    void *base;
+    int rc = shk_segment_create(key, g->total_size, mode, 0, &id);
+    if (rc < 0)
+        return rc;
+    rc = shk_segment_attach(id, NULL, 0, &base);
+    if (rc < 0) {
+        shk_segment_remove(id);
+        return vanished(rc); /* removed by somebody: no store of ours was there yet */
+    }
+    c.header = base;
+    c.info.id = id;
+    rc = fill_header(&c, g, address, mode);
+    if (rc == 0)
+        rc = shk_segment_stat(id, &c.info);
+    uint64_t making = SHK_STATE_MAKING;
+    if (rc == 0 && shk__cas64(&c.header->state, &making, SHK_STATE_LIVE)) {
+        rc = make_handle(&c, address, access, out);
+        if (rc == 0)
+            return 0;
+        making = SHK_STATE_LIVE;
+        shk__cas64(&c.header->state, &making, SHK_STATE_REMOVED);
+    } else if (making == SHK_STATE_MAKING) {
+        /* Ours failed. If we can't condemn it, an opener has, and our failure was its doing. */
+        if (!shk__cas64(&c.header->state, &making, SHK_STATE_DEAD))
+            rc = START_OVER;
+    } else
+        rc = START_OVER;
+    remove_remains(&c);
+    shk_segment_detach(c.header);
+    return rc;
+}
+
+/* ----------------------------------------------------------------- public -- */
+
+static int check_shape(const struct shk_info *info, const struct shk__geometry *wanted)
+{
+    if (info->capacity == wanted->capacity && info->id_size == wanted->id_size &&
+        info->key_size == wanted->key_size)
+        return 0;
+    return shk__fail(SHK_E_INCOMPATIBLE,
+                     "the existing store has capacity %llu, id_size %u, key_size %u; asked for were "
+                     "%llu, %u, %u: open it as it is, or destroy it first",
+                     (unsigned long long)info->capacity, info->id_size, info->key_size,
+                     (unsigned long long)wanted->capacity, wanted->id_size, wanted->key_size);
+}
+
+/* -EEXIST, with what is known of the segment that is there. */
+static int exists(key_t key, int rc)
+{
+    char why[256] = "a store";
+    if (rc < 0)
+        snprintf(why, sizeof why, "%s", shk_error_detail());
+    return shk__fail(-EEXIST, "shmget(key=0x%x, IPC_CREAT | IPC_EXCL): there is %s", (unsigned)key,
+                     why);
+}
+
+/* What is under the key now. 0, START_OVER or an error. */
+static int open_existing(enum shk_intent intent, key_t key, const struct shk_address *address,
+                         const struct shk_access *access, const struct shk__geometry *wanted,
+                         shk_store **out)
+{
+    int id;
+    int rc = shk_segment_find(key, &id);
+    if (rc < 0)
+        return rc == -ENOENT && wanted ? START_OVER : rc;
+    shk_store *store = NULL;
+    rc = open_segment(id, address, access, wanted, &store);
+    if (rc == START_OVER)
+        return rc;
+    if (intent == SHK_CREATE)
+        rc = exists(key, rc);
+    else if (rc == 0 && intent == SHK_OPEN_OR_CREATE)
+        rc = check_shape(&store->info, wanted);
+    if (rc == 0)
+        *out = store;
+    else
+        shk_store_close(store);
+    return rc;
+}
+
+static int check_creation(const struct shk_address *address, const struct shk_shape *shape,
+                          const struct shk_access *access, struct shk__geometry *out)
+{
+    if (shape->mode != 0600 && shape->mode != 0640)
+        return shk__fail(SHK_E_INVALID,
+                         "mode is %04o; it must be 0600, or 0640 for readers of the group",
+                         shape->mode);
+    if (access->readonly)
+        return shk__fail(SHK_E_INVALID, "a store can't be created read-only");
+    if (address->name.size > 0 && address->owner != geteuid())
+        return shk__fail(SHK_E_INVALID, "uid %u can't create a name of uid %u", geteuid(),
+                         address->owner);
+    return shk__geometry_compute(shape->capacity,
+                                 shape->id_size ? shape->id_size : SHK_ID_SIZE_DEFAULT,
+                                 shape->key_size ? shape->key_size : SHK_KEY_SIZE_DEFAULT, out);
+}
+
+int shk_store_open(enum shk_intent intent, const struct shk_address *address,
+                   const struct shk_shape *shape, const struct shk_access *access, shk_store **out)
+{
+    struct shk__geometry geometry, *wanted = intent == SHK_OPEN ? NULL : &geometry;
+    key_t key = address->key;
+    int rc = wanted ? check_creation(address, shape, access, wanted) : 0;
+    if (rc == 0 && address->name.size > 0)
+        rc = shk_named_key(address->name.data, address->name.size, address->owner, &key);
+    else if (rc == 0 && key == IPC_PRIVATE && !wanted)
+        rc = shk__fail(SHK_E_INVALID, "key 0 is IPC_PRIVATE: such a store is opened by its id");
+    if (rc < 0)
+        return rc;
+
+    /* Each round means that somebody else created, condemned or removed meanwhile. */
+    for (int round = 0; round < ROUNDS_MAX; round++) {
+        if (wanted) {
+            rc = create_segment(key, address, wanted, shape->mode, access, out);
+            if (rc == START_OVER)
+                continue;
+            if (rc != -EEXIST)
+                return rc;
+        }
+        rc = open_existing(intent, key, address, access, wanted, out);
+        if (rc != START_OVER)
+            return rc;
+    }
+    return shk__fail(SHK_E_TIMEOUT, "others made and removed the store with key 0x%x %d times",
+                     (unsigned)key, ROUNDS_MAX);
+}
+
+int shk_store_from_id(int id, const struct shk_access *access, shk_store **out)
+{
+    int rc = open_segment(id, NULL, access, NULL, out);
+    return rc == START_OVER ? shk__fail(SHK_E_REMOVED, "segment %d was removed", id) : rc;
+}
+
+void shk_store_close(shk_store *store)
+{
+    if (!store)
+        return;
+    if (store->lock.seat)
+        shk__lock_close(&store->lock);
+    shk_segment_detach(store->base);
+    explicit_bzero(store, sizeof *store);
+    free(store);
+}
+
+/* ------------------------------------------------------------ destruction -- */
+
+void shk__removal_finish(const shk_store *store)
+{
+    const struct shk__geometry *g = &store->geometry;
+    struct shk_ledger_shm *ledger = shk__ledger(store);
+    uint64_t touched = shk__load(&ledger->high_water);
+    if (touched != SHK_WIPED) {
+        /* Entries first, so that no reader takes a wiped slot for corruption. Slots
+         * that a dead writer had begun to fill stand at the high-water mark. */
+        wipe(store->base + g->buckets_offset, g->queue_offset - g->buckets_offset);
+        touched = touched < g->slots ? touched + 1 : g->slots;
+        uint64_t *words = (uint64_t *)shk__slot(store, 0);
+        for (uint64_t i = 0; i < touched * g->record_size / 8; i++)
+            shk__store(&words[i], 0);
+        shk__store(&ledger->high_water, SHK_WIPED);
+    }
+    (void)shk_segment_remove(store->info.id);
+    struct shk__set set;
+    shk__set_describe(&set, store->info.semaphore_id, store->info.store_id);
+    shk__set_remove(&set);
+}
+
+int shk_store_destroy(shk_store *store)
+{
+    if (store->info.readonly)
+        return shk__fail(SHK_E_READONLY, "a read-only handle can't destroy store %d",
+                         store->info.id);
+    struct shk_segment_info info;
+    int rc = shk_segment_stat(store->info.id, &info);
+    if (rc < 0)
+        return rc;
+    if (geteuid() != 0 && geteuid() != info.uid && geteuid() != info.cuid)
+        return shk__fail(-EPERM, "shmctl(id=%d, IPC_RMID): only its owner (uid %u) or creator (uid %u) "
+                                 "may destroy a store",
+                         info.id, info.uid, info.cuid);
+    uint64_t *state = &shk__header(store)->state;
+    int locked = shk__lock_acquire(&store->lock, shk_store_lock_timeout(store));
+    uint64_t live = SHK_STATE_LIVE;
+    /* Without its set a store can no longer be locked, only destroyed. */
+    if (locked < 0 && locked != -EIDRM && locked != SHK_E_CORRUPT)
+        rc = shk__load(state) == SHK_STATE_LIVE ? locked : SHK_E_REMOVED;
+    else if (!shk__cas64(state, &live, SHK_STATE_REMOVED))
+        rc = SHK_E_REMOVED;
+    else {
+        rc = 0;
+        shk__removal_finish(store);
+    }
+    if (locked >= 0)
+        shk__lock_release(&store->lock);
+    return rc == SHK_E_REMOVED ? shk__fail(rc, "store %d was destroyed already", store->info.id)
+                               : rc;
+}

@@ -1,0 +1,173 @@
+/* lock.c: acquire, wait, take over, release. The rules are proved in lock.h's terms:
+ * whoever holds a token is the only one who may act in its name. */
+#include "lock.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <pthread.h>
+#include <stddef.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "atomic.h"
+#include "clock.h"
+#include "error.h"
+#include "registry.h"
+
+#define NAP_FIRST (2 * SHK_MILLISECOND)
+#define NAP_LONGEST (50 * SHK_MILLISECOND)
+#define SPINS 200
+
+struct shk__seat {
+    pthread_mutex_t claiming; /* all zeros is unlocked */
+    uint32_t token_plus_one;
+};
+
+static _Thread_local struct {
+    int (*hook)(void *);
+    void *context;
+} on_wait;
+
+void shk_thread_on_wait(int (*hook)(void *context), void *context)
+{
+    on_wait.hook = hook;
+    on_wait.context = context;
+}
+
+int shk__lock_open(struct shk__lock *lock, uint32_t *word, const struct shk__set *set)
+{
+    struct shk__seat *seat = shk__wiped_pages_new(sizeof *seat);
+    if (!seat)
+        return shk__fail(-errno, "mmap and madvise(MADV_WIPEONFORK), which Linux has since 4.14");
+    *lock = (struct shk__lock){.word = word, .set = *set, .seat = seat};
+    return 0;
+}
+
+void shk__lock_close(struct shk__lock *lock)
+{
+    uint32_t held = shk__load(&lock->seat->token_plus_one);
+    if (held)
+        shk__set_release(&lock->set, held - 1);
+    shk__wiped_pages_free(lock->seat, sizeof *lock->seat);
+    lock->seat = NULL;
+}
+
+/* Gives the handle a token. SHK__FROM_THE_DEAD: the word already names it, for its
+ * former holder died owning the lock, and so the lock is this thread's now. No CAS
+ * is needed: a waiter could move the word only while holding this token. The word
+ * must be read before the token is published to the handle's other threads. */
+static int take_seat(struct shk__lock *lock)
+{
+    struct shk__seat *seat = lock->seat;
+    int rc = SHK__FREE;
+    pthread_mutex_lock(&seat->claiming);
+    if (seat->token_plus_one == 0) {
+        uint32_t token;
+        rc = shk__set_claim_any(&lock->set, &token);
+        if (rc == 0) {
+            if ((shk__load(lock->word) & ~SHK_LOCK_WAITERS) == token + 1)
+                rc = SHK__FROM_THE_DEAD;
+            shk__store(&seat->token_plus_one, token + 1);
+        }
+    }
+    pthread_mutex_unlock(&seat->claiming);
+    return rc;
+}
+
+/* The owner that `seen` names is dead if its token can be claimed. 1: the lock is ours. */
+static int take_over(struct shk__lock *lock, uint32_t mine, uint32_t seen)
+{
+    uint32_t owner = seen & ~SHK_LOCK_WAITERS;
+    if (owner == mine)
+        return 0; /* another thread of this handle */
+    int rc = shk__set_claim(&lock->set, owner - 1);
+    if (rc != 1)
+        return rc;
+    /* Exactly what was seen: a word that moved on was moved by somebody alive. */
+    rc = shk__cas32(lock->word, &seen, mine | SHK_LOCK_WAITERS);
+    shk__set_release(&lock->set, owner - 1);
+    return rc;
+}
+
+/* -EINTR or 0 */
+static int nap(uint32_t *word, uint32_t seen, uint64_t duration)
+{
+    struct timespec t = shk__timespec(duration);
+    return syscall(SYS_futex, word, FUTEX_WAIT, seen, &t, NULL, 0) < 0 && errno == EINTR ? -EINTR
+                                                                                        : 0;
+}
+
+static int wait_for(struct shk__lock *lock, uint32_t mine, uint64_t timeout)
+{
+    uint32_t waiters = 0; /* once asleep, others may have slept with us: keep the bit for them */
+    uint64_t interval = NAP_FIRST;
+    uint64_t now = shk__monotonic();
+    uint64_t deadline = timeout < UINT64_MAX - now ? now + timeout : UINT64_MAX;
+    uint64_t next_test = now + interval;
+    bool tell_hook = true;
+
+    for (unsigned spins = 0;;) {
+        uint32_t seen = shk__load(lock->word);
+        if (seen == 0) {
+            if (shk__cas32(lock->word, &seen, mine | waiters))
+                return SHK__FREE;
+            continue;
+        }
+        if ((seen & ~SHK_LOCK_WAITERS) - 1 >= SHK_WRITERS_MAX)
+            return shk__fail(SHK_E_CORRUPT, "the lock word is %#x, which names no writer", seen);
+        if (spins < SPINS) {
+            spins++;
+            shk__pause();
+            continue;
+        }
+        /* By the clock, whatever ended the nap: signals may end every one of them. */
+        now = shk__monotonic();
+        if (now >= next_test || now >= deadline) {
+            int rc = take_over(lock, mine, seen);
+            if (rc != 0)
+                return rc < 0 ? rc : SHK__FROM_THE_DEAD;
+            if (now >= deadline)
+                return shk__fail(SHK_E_TIMEOUT,
+                                 "the writers' lock was not free within %.3f s; its owner lives "
+                                 "(token %u), running or stopped",
+                                 (double)timeout / 1e9, (seen & ~SHK_LOCK_WAITERS) - 1);
+            interval = interval * 2 < NAP_LONGEST ? interval * 2 : NAP_LONGEST;
+            next_test = now + interval;
+        }
+        if (tell_hook && on_wait.hook) {
+            tell_hook = false;
+            if (on_wait.hook(on_wait.context) != 0)
+                return shk__fail(-EINTR, "waiting for the writers' lock");
+            continue;
+        }
+        if (!(seen & SHK_LOCK_WAITERS)) {
+            if (!shk__cas32(lock->word, &seen, seen | SHK_LOCK_WAITERS))
+                continue;
+            seen |= SHK_LOCK_WAITERS;
+        }
+        waiters = SHK_LOCK_WAITERS;
+        tell_hook = nap(lock->word, seen, (next_test < deadline ? next_test : deadline) - now) < 0;
+    }
+}
+
+int shk__lock_acquire(struct shk__lock *lock, uint64_t timeout)
+{
+    uint32_t mine = shk__load(&lock->seat->token_plus_one);
+    if (__builtin_expect(mine == 0, 0)) {
+        int rc = take_seat(lock);
+        if (rc != SHK__FREE)
+            return rc;
+        mine = shk__load(&lock->seat->token_plus_one);
+    }
+    uint32_t seen = 0;
+    if (__builtin_expect(shk__cas32(lock->word, &seen, mine), 1))
+        return SHK__FREE;
+    return wait_for(lock, mine, timeout);
+}
+
+void shk__lock_release(struct shk__lock *lock)
+{
+    if (shk__exchange(lock->word, 0) & SHK_LOCK_WAITERS)
+        (void)syscall(SYS_futex, lock->word, FUTEX_WAKE, 1, NULL, NULL, 0);
+}

@@ -1,0 +1,188 @@
+/* segment.c: the kernel's shared-memory segments, with errors that say what to do.
+ *
+ * A segment is known by its id; a key is only a way to find the id. An id of a
+ * removed segment is EINVAL or EIDRM to the kernel, depending on how long ago; both
+ * become -ENOENT here, as a missing key is.
+ */
+#include "error.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/shm.h>
+#include <unistd.h>
+
+/* ENOSPC: the table is full (SHMMNI), or all segments together too large (SHMALL). */
+static int fail_for_space(key_t key, size_t size, const struct shminfo *limits)
+{
+    struct shm_info used;
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), pages = size / page + (size % page != 0);
+    /* The cast: SHM_INFO fills another struct than the prototype's. */
+    if (shmctl(0, SHM_INFO, (struct shmid_ds *)(void *)&used) < 0)
+        memset(&used, 0, sizeof used);
+    if ((unsigned long)used.used_ids >= limits->shmmni)
+        return shk__fail(-ENOSPC,
+                         "shmget(key=0x%x, size=%zu): SHMMNI is reached: kernel.shmmni is %lu "
+                         "segments, raise it with sysctl -w kernel.shmmni=%lu, or remove unused "
+                         "ones with ipcrm",
+                         (unsigned)key, size, limits->shmmni, limits->shmmni * 2);
+    if (pages > limits->shmall || used.shm_tot > limits->shmall - pages)
+        return shk__fail(-ENOSPC,
+                         "shmget(key=0x%x, size=%zu): beyond SHMALL: kernel.shmall is %lu pages of "
+                         "%zu bytes for all segments, %lu are used, raise it with sysctl -w "
+                         "kernel.shmall=%lu",
+                         (unsigned)key, size, limits->shmall, page, used.shm_tot,
+                         used.shm_tot + pages);
+    return shk__fail(-ENOSPC,
+                     "shmget(key=0x%x, size=%zu): SHMMNI (%lu segments) or SHMALL (%lu pages) was "
+                     "reached, but there is room again: try again",
+                     (unsigned)key, size, limits->shmmni, limits->shmall);
+}
+
+static int fail_to_create(int error, key_t key, size_t size, int flags)
+{
+    struct shminfo limits; /* /proc/sys/kernel/shm{max,all,mni}, without needing /proc */
+    if (shmctl(0, IPC_INFO, (struct shmid_ds *)(void *)&limits) < 0)
+        return shk__fail(-error, "shmget(key=0x%x, size=%zu)", (unsigned)key, size);
+    if (error == EINVAL && size > limits.shmmax)
+        return shk__fail(-error,
+                         "shmget(key=0x%x, size=%zu): beyond SHMMAX: kernel.shmmax is %lu bytes, "
+                         "raise it with sysctl -w kernel.shmmax=%zu",
+                         (unsigned)key, size, limits.shmmax, size);
+    if (error == EINVAL && !(flags & SHM_HUGETLB))
+        return shk__fail(-error, "shmget(key=0x%x, size=%zu): larger than any segment can be",
+                         (unsigned)key, size);
+    if (error == ENOSPC)
+        return fail_for_space(key, size, &limits);
+    if (error == ENOMEM && flags & SHM_HUGETLB)
+        return shk__fail(-error,
+                         "shmget(key=0x%x, size=%zu): not enough free huge pages, raise "
+                         "vm.nr_hugepages",
+                         (unsigned)key, size);
+    if (error == ENOMEM)
+        return shk__fail(-error,
+                         "shmget(key=0x%x, size=%zu): the kernel won't promise so much memory; ask "
+                         "for less, add memory or swap, or let it overcommit "
+                         "(vm.overcommit_memory, SHM_NORESERVE)",
+                         (unsigned)key, size);
+    return shk__fail(-error, "shmget(key=0x%x, size=%zu)", (unsigned)key, size);
+}
+
+int shk_segment_create(key_t key, size_t size, mode_t mode, int flags, int *id)
+{
+    if (size == 0)
+        return shk__fail(SHK_E_INVALID, "a segment of 0 bytes: at least 1 is needed");
+    int found = shmget(key, size, IPC_CREAT | IPC_EXCL | flags | (int)(mode & 0777));
+    if (found < 0)
+        return fail_to_create(errno, key, size, flags);
+    *id = found;
+    return 0;
+}
+
+int shk_segment_find(key_t key, int *id)
+{
+    if (key == IPC_PRIVATE)
+        return shk__fail(SHK_E_INVALID,
+                         "key 0 (IPC_PRIVATE) always makes a new segment: find this one by its id");
+    int found = shmget(key, 0, 0);
+    if (found < 0)
+        return shk__fail(-errno, "shmget(key=0x%x, size=0)", (unsigned)key);
+    *id = found;
+    return 0;
+}
+
+static int fail_gone(const char *call, int id)
+{
+    return shk__fail(-ENOENT, "%s(id=%d): the segment is gone (removed, or never there)", call, id);
+}
+
+/* For calls where EINVAL can only mean the id. */
+static int fail_by_id(int error, const char *call, int id)
+{
+    if (error == EINVAL || error == EIDRM)
+        return fail_gone(call, id);
+    return shk__fail(-error, "%s(id=%d)", call, id);
+}
+
+static bool is_gone(int id)
+{
+    struct shmid_ds status;
+    return shmctl(id, IPC_STAT, &status) < 0 && (errno == EINVAL || errno == EIDRM);
+}
+
+int shk_segment_attach(int id, void *address, int flags, void **out)
+{
+    void *mapping = shmat(id, address, flags);
+    if (mapping == (void *)-1) {
+        int error = errno;
+        if (error == EIDRM || (error == EINVAL && is_gone(id)))
+            return fail_gone("shmat", id);
+        return shk__fail(-error, "shmat(id=%d, address=%p, flags=0x%x)", id, address,
+                         (unsigned)flags);
+    }
+    /* Only now, attached, is the id sure to mean the same segment until we detach. */
+    struct shk_segment_info info;
+    int error = shk_segment_stat(id, &info);
+    if (!error) {
+        size_t page = (size_t)sysconf(_SC_PAGESIZE), length = (info.size + page - 1) / page * page;
+        if (madvise(mapping, length, MADV_DONTDUMP) != 0)
+            error = shk__fail(-errno, "madvise(segment %d, size=%zu, MADV_DONTDUMP)", id, length);
+    }
+    if (error) {
+        (void)shmdt(mapping);
+        return error;
+    }
+    *out = mapping;
+    return 0;
+}
+
+int shk_segment_detach(void *address)
+{
+    if (shmdt(address) != 0)
+        return shk__fail(-errno, "shmdt(%p): no segment is attached there", address);
+    return 0;
+}
+
+int shk_segment_remove(int id)
+{
+    if (shmctl(id, IPC_RMID, NULL) != 0)
+        return fail_by_id(errno, "shmctl(IPC_RMID)", id);
+    return 0;
+}
+
+int shk_segment_stat(int id, struct shk_segment_info *out)
+{
+    struct shmid_ds status;
+    if (shmctl(id, IPC_STAT, &status) != 0)
+        return fail_by_id(errno, "shmctl(IPC_STAT)", id);
+    *out = (struct shk_segment_info){
+        .id = id,
+        .key = status.shm_perm.__key,
+        .size = status.shm_segsz,
+        .mode = status.shm_perm.mode,
+        .uid = status.shm_perm.uid,
+        .cuid = status.shm_perm.cuid,
+        .gid = status.shm_perm.gid,
+        .cgid = status.shm_perm.cgid,
+        .creator_pid = status.shm_cpid,
+        .last_pid = status.shm_lpid,
+        .attached = status.shm_nattch,
+        .attach_time = status.shm_atime,
+        .detach_time = status.shm_dtime,
+        .change_time = status.shm_ctime,
+    };
+    return 0;
+}
+
+int shk_segment_set(int id, uid_t uid, gid_t gid, mode_t mode)
+{
+    struct shmid_ds status = {.shm_perm = {.uid = uid, .gid = gid, .mode = mode & 0777}};
+    if (shmctl(id, IPC_SET, &status) != 0) {
+        int error = errno;
+        if (error == EIDRM || (error == EINVAL && is_gone(id)))
+            return fail_gone("shmctl(IPC_SET)", id);
+        return shk__fail(-error, "shmctl(IPC_SET)(id=%d, uid=%u, gid=%u, mode=0%o)", id, uid, gid,
+                         mode & 0777u);
+    }
+    return 0;
+}
