@@ -16,6 +16,12 @@ int shk__fail(int code, const char *format, ...)
     return code;
 }
 
+int shk__fail_plainly(int code)
+{
+    detail[0] = 0;
+    return code;
+}
+
 const char *shk_error_detail(void)
 {
     return detail;

@@ -6,5 +6,7 @@
 
 /* Stores the sentence and returns code. */
 int shk__fail(int code, const char *format, ...) __attribute__((format(printf, 2, 3), cold));
+/* For failures that are everyday answers: no sentence, and no time spent on one. */
+int shk__fail_plainly(int code);
 
 #endif

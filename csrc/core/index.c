@@ -66,7 +66,7 @@ int shk__index_read(const shk_store *store, const struct shk__query *query, uint
     if (shk__load(state) != SHK_STATE_LIVE)
         return shk__fail(SHK_E_REMOVED, "store %d was destroyed", store->info.id);
     if (rc == SHK_E_ABSENT)
-        return rc;
+        return shk__fail_plainly(rc);
     if (disagreements == DISAGREEMENTS_MAX)
         return shk__fail(SHK_E_CORRUPT,
                          "an entry of bucket %u or behind names a slot that it does not fit",

@@ -88,11 +88,6 @@ static int make_query(const shk_store *store, struct shk_bytes client, struct sh
     return rc;
 }
 
-static int absent(int rc)
-{
-    return rc == SHK_E_ABSENT ? shk__fail(rc, "no such pair") : rc;
-}
-
 /* A key leaves only into room that holds all of it. */
 static int give(const shk_store *store, const uint64_t *words, const struct shk_record *record,
                 void *key_out, size_t capacity)
@@ -116,7 +111,7 @@ static int read_pair(const shk_store *store, struct shk_bytes client, struct shk
     if (rc < 0)
         return rc;
     struct shk_record record;
-    rc = absent(shk__index_read(store, &query, image.words));
+    rc = shk__index_read(store, &query, image.words);
     if (rc == 0) {
         shk__image_describe(store, image.words, &record);
         if (usable_only)
@@ -239,7 +234,7 @@ static int find_locked(const shk_store *store, const struct shk__query *query,
 {
     int rc = shk__index_find_locked(store, query, place);
     if (rc == SHK_E_FULL || (rc == 0 && place->word == 0))
-        return absent(SHK_E_ABSENT);
+        return shk__fail_plainly(SHK_E_ABSENT);
     if (rc == 0 && words && shk__slot_read(store, place->word, shk__entry_at(store, place->target),
                                            words) != SHK__READ)
         return shk__fail(SHK_E_CORRUPT, "entry %llu names a slot that it does not fit",

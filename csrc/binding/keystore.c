@@ -1,0 +1,916 @@
+/* keystore.c: KeyStore, a handle of the C library's store.
+ *
+ *   open (store, calls == 0) <--> in use without the GIL (calls > 0)
+ *        \ close()                     \ close()
+ *      closed (NULL)     <--------   closing: the last call unmaps
+ *
+ * Reads keep the GIL: they wait for nobody. A write keeps it too until it would
+ * sleep for the lock; then the hook lets go of the GIL, and takes it back only
+ * after the call has released the lock.
+ */
+#include "args.h"
+#include "bind.h"
+#include "errors.h"
+#include "keyrecord.h"
+#include "state.h"
+
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <structmember.h>
+
+#define OPEN_TIMEOUT UINT64_C(2000000000)
+#define LOCK_TIMEOUT UINT64_C(5000000000)
+
+typedef struct {
+    PyObject_HEAD
+    shk_store *store;     /* NULL: closed */
+    Py_ssize_t calls;     /* running without the GIL */
+    bool closing;
+    struct shk_info info; /* stays after close */
+    PyObject *weakrefs;
+} KeyStore;
+
+/* -------------------------------------------------------- calls and closing -- */
+
+static shk_store *opened(KeyStore *self)
+{
+    if (self->store && !self->closing)
+        return self->store;
+    PyErr_SetString(PyExc_ValueError, "the store is closed");
+    return NULL;
+}
+
+static void close_now(KeyStore *self)
+{
+    shk_store *store = self->store;
+    self->store = NULL; /* before anything that could run other code */
+    shk_store_close(store);
+}
+
+/* One call into the library; begin and end enclose it on one thread. */
+struct call {
+    KeyStore *self;
+    PyThreadState *thread; /* not NULL: without the GIL */
+};
+
+static int on_wait(void *context)
+{
+    struct call *call = context;
+    int rc = 0;
+    if (call->thread) {
+        PyEval_RestoreThread(call->thread);
+        rc = PyErr_CheckSignals();
+        shk_thread_on_wait(on_wait, call); /* a handler may have used a store itself */
+    } else
+        call->self->calls++;
+    call->thread = PyEval_SaveThread();
+    return rc;
+}
+
+static void call_begin(struct call *call, KeyStore *self)
+{
+    *call = (struct call){self, NULL};
+    shk_thread_on_wait(on_wait, call);
+}
+
+/* For calls that take long whatever happens. */
+static void call_begin_without_gil(struct call *call, KeyStore *self)
+{
+    call_begin(call, self);
+    (void)on_wait(call);
+}
+
+static void call_end(struct call *call)
+{
+    shk_thread_on_wait(NULL, NULL);
+    if (!call->thread)
+        return;
+    PyEval_RestoreThread(call->thread);
+    if (--call->self->calls == 0 && call->self->closing)
+        close_now(call->self);
+}
+
+/* --------------------------------------------------------------- arguments -- */
+
+struct pair {
+    struct text client, server;
+};
+
+static int pair_open(PyObject *client, PyObject *server, struct pair *out)
+{
+    if (args_text(client, "the client id", &out->client) < 0)
+        return -1;
+    if (args_text(server, "the server id", &out->server) < 0) {
+        Py_CLEAR(out->client.owner);
+        return -1;
+    }
+    return 0;
+}
+
+static void pair_close(struct pair *pair)
+{
+    Py_CLEAR(pair->client.owner);
+    Py_CLEAR(pair->server.owner);
+}
+
+/* A missing pair is named by the arguments themselves, as a dict would. */
+static PyObject *raise_for_pair(PyObject *self, int rc, PyObject *client, PyObject *server)
+{
+    if (rc != SHK_E_ABSENT)
+        return errors_raise(state_of(self), rc);
+    PyObject *pair = PyTuple_Pack(2, client, server);
+    if (pair)
+        PyErr_SetObject(PyExc_KeyError, pair);
+    Py_XDECREF(pair);
+    return NULL;
+}
+
+static int args_key_bytes(PyObject *argument, Py_buffer *out)
+{
+    if (PyObject_CheckBuffer(argument))
+        return PyObject_GetBuffer(argument, out, PyBUF_SIMPLE);
+    PyErr_Format(PyExc_TypeError, "a key must be bytes-like, not %.200s",
+                 Py_TYPE(argument)->tp_name);
+    return -1;
+}
+
+static struct shk_bytes buffer_bytes(const Py_buffer *buffer)
+{
+    return (struct shk_bytes){buffer->buf, (size_t)buffer->len};
+}
+
+/* ----------------------------------------------------------------- openers -- */
+
+struct opening {
+    struct shk_address address;
+    struct text name;
+    struct shk_shape shape;
+    struct shk_access access;
+    uid_t *trust;
+};
+
+static void opening_close(struct opening *o)
+{
+    Py_CLEAR(o->name.owner);
+    PyMem_Free(o->trust);
+}
+
+static int set_size(PyObject *argument, const char *what, uint32_t *out)
+{
+    long long value;
+    if (!argument)
+        return 0;
+    if (args_integer(argument, what, 1, UINT32_MAX, &value) < 0)
+        return -1;
+    *out = (uint32_t)value;
+    return 0;
+}
+
+static int set_shape(struct shk_shape *shape, PyObject *capacity, PyObject *id_size,
+                     PyObject *key_size, PyObject *mode)
+{
+    long long pairs;
+    *shape = (struct shk_shape){.mode = 0600};
+    if (args_integer(capacity, "capacity", 1, SHK_CAPACITY_MAX, &pairs) < 0 ||
+        set_size(id_size, "id_size", &shape->id_size) < 0 ||
+        set_size(key_size, "key_size", &shape->key_size) < 0)
+        return -1;
+    shape->capacity = (uint64_t)pairs;
+    return mode ? args_mode(mode, &shape->mode) : 0;
+}
+
+static int set_access(struct opening *o, PyObject *readonly, PyObject *trust, PyObject *timeout,
+                      PyObject *lock_timeout)
+{
+    o->access = (struct shk_access){.open_timeout = OPEN_TIMEOUT, .lock_timeout = LOCK_TIMEOUT};
+    if (readonly) {
+        int truth = PyObject_IsTrue(readonly);
+        if (truth < 0)
+            return -1;
+        o->access.readonly = truth;
+    }
+    if (timeout && args_seconds(timeout, "timeout", &o->access.open_timeout) < 0)
+        return -1;
+    if (lock_timeout && args_seconds(lock_timeout, "lock_timeout", &o->access.lock_timeout) < 0)
+        return -1;
+    if (!trust)
+        return 0;
+    PyObject *uids = PySequence_Tuple(trust);
+    if (!uids)
+        return -1;
+    int rc = -1;
+    o->trust = PyMem_New(uid_t, PyTuple_GET_SIZE(uids) + 1);
+    if (!o->trust) {
+        PyErr_NoMemory();
+        goto done;
+    }
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(uids); i++)
+        if (args_account(PyTuple_GET_ITEM(uids, i), "a trusted uid", &o->trust[i]) < 0)
+            goto done;
+    o->access.trust = o->trust;
+    o->access.trust_count = (size_t)PyTuple_GET_SIZE(uids);
+    rc = 0;
+done:
+    Py_DECREF(uids);
+    return rc;
+}
+
+static int set_address(struct opening *o, PyObject *name_or_key, PyObject *owner)
+{
+    uid_t uid = geteuid();
+    if (owner && owner != Py_None && args_account(owner, "owner", &uid) < 0)
+        return -1;
+    return args_address(name_or_key, uid, &o->address, &o->name);
+}
+
+/* Takes over the handle, or closes it where there is no object for it. */
+static PyObject *wrap(PyTypeObject *type, shk_store *store)
+{
+    KeyStore *self = (KeyStore *)type->tp_alloc(type, 0);
+    if (!self) {
+        shk_store_close(store);
+        return NULL;
+    }
+    self->store = store;
+    shk_store_info(store, &self->info);
+    return (PyObject *)self;
+}
+
+static PyObject *open_store(PyTypeObject *type, enum shk_intent intent, struct opening *o)
+{
+    shk_store *store;
+    int rc;
+    Py_BEGIN_ALLOW_THREADS;
+    rc = shk_store_open(intent, &o->address, &o->shape, &o->access, &store);
+    Py_END_ALLOW_THREADS;
+    opening_close(o);
+    if (rc < 0)
+        return errors_raise(PyType_GetModuleState(type), rc);
+    return wrap(type, store);
+}
+
+SIGNATURE(create, 2, 2, "name_or_key", "capacity", "id_size", "key_size", "mode", "timeout",
+          "lock_timeout");
+
+static PyObject *create(PyTypeObject *type, enum shk_intent intent, PyObject *const *args,
+                        Py_ssize_t count, PyObject *keywords)
+{
+    PyObject *a[7];
+    struct opening o = {0};
+    if (bind(&create_signature, args, count, keywords, a) < 0)
+        return NULL;
+    /* Nothing but a creator asks for a private segment. */
+    int rc = a[0] == Py_None && intent == SHK_CREATE ? 0 : set_address(&o, a[0], NULL);
+    if (rc < 0 || set_shape(&o.shape, a[1], a[2], a[3], a[4]) < 0 ||
+        set_access(&o, NULL, NULL, a[5], a[6]) < 0) {
+        opening_close(&o);
+        return NULL;
+    }
+    return open_store(type, intent, &o);
+}
+
+static PyObject *keystore_create(PyObject *type, PyObject *const *args, Py_ssize_t count,
+                                 PyObject *keywords)
+{
+    return create((PyTypeObject *)type, SHK_CREATE, args, count, keywords);
+}
+
+static PyObject *keystore_open_or_create(PyObject *type, PyTypeObject *defining,
+                                         PyObject *const *args, Py_ssize_t count,
+                                         PyObject *keywords)
+{
+    (void)defining;
+    return create((PyTypeObject *)type, SHK_OPEN_OR_CREATE, args, count, keywords);
+}
+
+SIGNATURE(open, 1, 1, "name_or_key", "readonly", "owner", "trust", "timeout", "lock_timeout");
+
+static PyObject *keystore_open(PyObject *type, PyObject *const *args, Py_ssize_t count,
+                               PyObject *keywords)
+{
+    PyObject *a[6];
+    struct opening o = {0};
+    if (bind(&open_signature, args, count, keywords, a) < 0)
+        return NULL;
+    if (set_address(&o, a[0], a[2]) < 0 || set_access(&o, a[1], a[3], a[4], a[5]) < 0) {
+        opening_close(&o);
+        return NULL;
+    }
+    return open_store((PyTypeObject *)type, SHK_OPEN, &o);
+}
+
+SIGNATURE(from_id, 1, 1, "shmid", "readonly", "trust", "timeout", "lock_timeout");
+
+static PyObject *keystore_from_id(PyObject *type, PyObject *const *args, Py_ssize_t count,
+                                  PyObject *keywords)
+{
+    PyObject *a[5];
+    struct opening o = {0};
+    shk_store *store;
+    int id, rc;
+    if (bind(&from_id_signature, args, count, keywords, a) < 0)
+        return NULL;
+    if (args_id(a[0], &id) < 0 || set_access(&o, a[1], a[2], a[3], a[4]) < 0) {
+        opening_close(&o);
+        return NULL;
+    }
+    Py_BEGIN_ALLOW_THREADS;
+    rc = shk_store_from_id(id, &o.access, &store);
+    Py_END_ALLOW_THREADS;
+    opening_close(&o);
+    if (rc < 0)
+        return errors_raise(PyType_GetModuleState((PyTypeObject *)type), rc);
+    return wrap((PyTypeObject *)type, store);
+}
+
+/* ----------------------------------------------------------------- reading -- */
+
+SIGNATURE(get_key, 2, 3, "client", "server", "default");
+
+static PyObject *keystore_get_key(PyObject *self, PyObject *const *args, Py_ssize_t count,
+                                  PyObject *keywords)
+{
+    PyObject *a[3], *result = NULL;
+    struct pair pair;
+    if (bind(&get_key_signature, args, count, keywords, a) < 0 || pair_open(a[0], a[1], &pair) < 0)
+        return NULL;
+    shk_store *store = opened((KeyStore *)self);
+    unsigned char local[256], *key = local;
+    size_t room = ((KeyStore *)self)->info.key_size, length = 0;
+    if (store && room > sizeof local && !(key = malloc(room))) {
+        PyErr_NoMemory();
+        store = NULL;
+    }
+    if (store) {
+        int rc = shk_store_get_key(store, pair.client.bytes, pair.server.bytes, key, room, &length);
+        if (rc == 0)
+            result = PyBytes_FromStringAndSize((char *)key, (Py_ssize_t)length);
+        else if (a[2] && (rc == SHK_E_ABSENT || rc == SHK_E_REVOKED || rc == SHK_E_EXPIRED))
+            result = Py_NewRef(a[2]);
+        else
+            raise_for_pair(self, rc, a[0], a[1]);
+        explicit_bzero(key, length);
+    }
+    if (key != local)
+        free(key);
+    pair_close(&pair);
+    return result;
+}
+
+SIGNATURE(get_key_into, 3, 3, "client", "server", "buffer");
+
+static PyObject *keystore_get_key_into(PyObject *self, PyObject *const *args, Py_ssize_t count,
+                                       PyObject *keywords)
+{
+    PyObject *a[3], *result = NULL;
+    struct pair pair;
+    Py_buffer buffer;
+    if (bind(&get_key_into_signature, args, count, keywords, a) < 0 ||
+        pair_open(a[0], a[1], &pair) < 0)
+        return NULL;
+    if (PyObject_GetBuffer(a[2], &buffer, PyBUF_WRITABLE) == 0) {
+        shk_store *store = opened((KeyStore *)self);
+        size_t length;
+        int rc = store ? shk_store_get_key(store, pair.client.bytes, pair.server.bytes, buffer.buf,
+                                           (size_t)buffer.len, &length)
+                       : 0;
+        if (store)
+            result = rc == 0 ? PyLong_FromSize_t(length) : raise_for_pair(self, rc, a[0], a[1]);
+        PyBuffer_Release(&buffer);
+    }
+    pair_close(&pair);
+    return result;
+}
+
+SIGNATURE(record, 2, 2, "client", "server");
+
+static PyObject *keystore_record(PyObject *self, PyObject *const *args, Py_ssize_t count,
+                                 PyObject *keywords)
+{
+    PyObject *a[2], *record = NULL;
+    struct pair pair;
+    if (bind(&record_signature, args, count, keywords, a) < 0 || pair_open(a[0], a[1], &pair) < 0)
+        return NULL;
+    shk_store *store = opened((KeyStore *)self);
+    uint32_t room = ((KeyStore *)self)->info.key_size;
+    if (store)
+        record = keyrecord_new(state_of(self), room);
+    if (record) {
+        int rc = shk_store_record(store, pair.client.bytes, pair.server.bytes,
+                                  keyrecord_about(record), keyrecord_key(record), room);
+        if (rc < 0)
+            raise_for_pair(self, rc, a[0], a[1]);
+        if (rc < 0 || keyrecord_set_ids(record, pair.client.bytes, pair.server.bytes) < 0)
+            Py_CLEAR(record);
+    }
+    pair_close(&pair);
+    return record;
+}
+
+/* ----------------------------------------------------------------- writing -- */
+
+SIGNATURE(put, 3, 3, "client", "server", "key", "key_id", "status", "ttl");
+
+static int set_put(PyObject *const *a, struct shk_put *out)
+{
+    long long value;
+    *out = (struct shk_put){.key_id = SHK_KEY_ID_NEXT, .status = SHK_VALID};
+    if (a[3] && a[3] != Py_None) {
+        if (args_integer(a[3], "key_id", 0, INT32_MAX, &value) < 0)
+            return -1;
+        out->key_id = (int32_t)value;
+    }
+    if (a[4]) {
+        if (args_integer(a[4], "status", SHK_VALID, SHK_REVOKED, &value) < 0)
+            return -1;
+        out->status = (int32_t)value;
+    }
+    if (a[5] && a[5] != Py_None) {
+        if (args_seconds(a[5], "ttl", &out->ttl) < 0)
+            return -1;
+        if (out->ttl == 0) {
+            PyErr_Format(PyExc_ValueError, "ttl %R is not positive: give seconds, or None for a key "
+                                           "that never expires", a[5]);
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static PyObject *keystore_put(PyObject *self, PyObject *const *args, Py_ssize_t count,
+                              PyObject *keywords)
+{
+    PyObject *a[6], *result = NULL;
+    struct pair pair;
+    struct shk_put what;
+    Py_buffer key;
+    if (bind(&put_signature, args, count, keywords, a) < 0 || set_put(a, &what) < 0 ||
+        pair_open(a[0], a[1], &pair) < 0)
+        return NULL;
+    if (args_key_bytes(a[2], &key) == 0) {
+        shk_store *store = opened((KeyStore *)self);
+        if (store) {
+            struct call call;
+            int32_t key_id = 0;
+            what.key = buffer_bytes(&key);
+            call_begin(&call, (KeyStore *)self);
+            int rc = shk_store_put(store, pair.client.bytes, pair.server.bytes, &what, &key_id);
+            call_end(&call);
+            result = rc == 0 ? PyLong_FromLong(key_id) : raise_for_pair(self, rc, a[0], a[1]);
+        }
+        PyBuffer_Release(&key);
+    }
+    pair_close(&pair);
+    return result;
+}
+
+SIGNATURE(rotate, 2, 3, "client", "server", "new_key");
+
+static PyObject *keystore_rotate(PyObject *self, PyObject *const *args, Py_ssize_t count,
+                                 PyObject *keywords)
+{
+    PyObject *a[3], *record = NULL;
+    struct pair pair;
+    Py_buffer key = {0};
+    if (bind(&rotate_signature, args, count, keywords, a) < 0 || pair_open(a[0], a[1], &pair) < 0)
+        return NULL;
+    bool given = a[2] && a[2] != Py_None;
+    if (given && args_key_bytes(a[2], &key) < 0)
+        goto done;
+    if (given && key.len == 0) {
+        PyErr_Format(PyExc_ValueError, "new_key has 0 bytes; this store takes 1 to %u",
+                     ((KeyStore *)self)->info.key_size);
+        goto done;
+    }
+    shk_store *store = opened((KeyStore *)self);
+    uint32_t room = ((KeyStore *)self)->info.key_size;
+    if (store)
+        record = keyrecord_new(state_of(self), room);
+    /* The ids first: after the rotation nothing may fail any more. */
+    if (record && keyrecord_set_ids(record, pair.client.bytes, pair.server.bytes) == 0) {
+        struct call call;
+        call_begin(&call, (KeyStore *)self);
+        int rc = shk_store_rotate(store, pair.client.bytes, pair.server.bytes, buffer_bytes(&key),
+                                  keyrecord_about(record), keyrecord_key(record), room);
+        call_end(&call);
+        if (rc < 0) {
+            Py_CLEAR(record);
+            raise_for_pair(self, rc, a[0], a[1]);
+        }
+    } else
+        Py_CLEAR(record);
+done:
+    if (key.obj)
+        PyBuffer_Release(&key);
+    pair_close(&pair);
+    return record;
+}
+
+/* What revoke and delete share. */
+static PyObject *change(PyObject *self, const struct signature *signature, PyObject *const *args,
+                        Py_ssize_t count, PyObject *keywords,
+                        int (*function)(shk_store *, struct shk_bytes, struct shk_bytes))
+{
+    PyObject *a[2], *result = NULL;
+    struct pair pair;
+    if (bind(signature, args, count, keywords, a) < 0 || pair_open(a[0], a[1], &pair) < 0)
+        return NULL;
+    shk_store *store = opened((KeyStore *)self);
+    if (store) {
+        struct call call;
+        call_begin(&call, (KeyStore *)self);
+        int rc = function(store, pair.client.bytes, pair.server.bytes);
+        call_end(&call);
+        result = rc == 0 ? Py_NewRef(Py_None) : raise_for_pair(self, rc, a[0], a[1]);
+    }
+    pair_close(&pair);
+    return result;
+}
+
+SIGNATURE(revoke, 2, 2, "client", "server");
+SIGNATURE(delete, 2, 2, "client", "server");
+
+static PyObject *keystore_revoke(PyObject *self, PyObject *const *args, Py_ssize_t count,
+                                 PyObject *keywords)
+{
+    return change(self, &revoke_signature, args, count, keywords, shk_store_revoke);
+}
+
+static PyObject *keystore_delete(PyObject *self, PyObject *const *args, Py_ssize_t count,
+                                 PyObject *keywords)
+{
+    return change(self, &delete_signature, args, count, keywords, shk_store_delete);
+}
+
+/* -------------------------------------------------------------------- care -- */
+
+static PyStructSequence_Field stats_fields[] = {
+    {"records", "pairs in the store, expired and revoked ones too"},
+    {"revision", "commits since creation"},
+    {"slots_touched", "slots ever used: the high-water mark"},
+    {"takeovers", "locks taken from dead writers"},
+    {"recoveries", "operations of dead writers that were finished or undone"},
+    {"last_key_id", "the last key id drawn"},
+    {NULL, NULL},
+};
+static PyStructSequence_Desc stats_description = {
+    "pyshmkey.StoreStats", "Counters of a store, for all processes since its creation.",
+    stats_fields, 6};
+
+static PyStructSequence_Field report_fields[] = {
+    {"ok", "True if every check holds"},
+    {"records", "slots that the index names"},
+    {"free_slots", "slots in the free queue"},
+    {"journaled", "slots of an operation that is under way, or was when its writer died"},
+    {"problems", "dict: name of a check that fails -> (times, first slot or bucket)"},
+    {NULL, NULL},
+};
+static PyStructSequence_Desc report_description = {
+    "pyshmkey.VerifyReport", "What KeyStore.verify found; CHECKS says what each check means.",
+    report_fields, 5};
+
+/* Fills a struct sequence with new references; any of them may be NULL. */
+static PyObject *sequence(PyObject *type, PyObject **items, Py_ssize_t count)
+{
+    PyObject *result = PyStructSequence_New((PyTypeObject *)type);
+    bool good = result != NULL;
+    for (Py_ssize_t i = 0; i < count; i++) {
+        good = good && items[i];
+        if (result)
+            PyStructSequence_SetItem(result, i, items[i]);
+        else
+            Py_XDECREF(items[i]);
+    }
+    if (!good)
+        Py_CLEAR(result);
+    return result;
+}
+
+static PyObject *keystore_stats(PyObject *self, PyObject *nothing)
+{
+    (void)nothing;
+    shk_store *store = opened((KeyStore *)self);
+    if (!store)
+        return NULL;
+    struct shk_stats stats;
+    int rc = shk_store_stats(store, &stats);
+    if (rc < 0)
+        return errors_raise(state_of(self), rc);
+    PyObject *items[] = {
+        PyLong_FromUnsignedLongLong(stats.records),
+        PyLong_FromUnsignedLongLong(stats.revision),
+        PyLong_FromUnsignedLongLong(stats.slots_touched),
+        PyLong_FromUnsignedLongLong(stats.takeovers),
+        PyLong_FromUnsignedLongLong(stats.recoveries),
+        PyLong_FromLong(stats.last_key_id),
+    };
+    return sequence(state_of(self)->stats_type, items, 6);
+}
+
+static PyObject *problems_dict(const struct shk_report *report)
+{
+    PyObject *problems = PyDict_New();
+    for (int i = 0; problems && i < SHK_CHECK_COUNT; i++) {
+        if (!report->faults[i])
+            continue;
+        PyObject *found = Py_BuildValue("(KK)", (unsigned long long)report->faults[i],
+                                        (unsigned long long)report->first[i]);
+        if (!found ||
+            PyDict_SetItemString(problems, shk_check_name((enum shk_check)i), found) < 0)
+            Py_CLEAR(problems);
+        Py_XDECREF(found);
+    }
+    return problems;
+}
+
+static PyObject *keystore_verify(PyObject *self, PyObject *nothing)
+{
+    (void)nothing;
+    shk_store *store = opened((KeyStore *)self);
+    if (!store)
+        return NULL;
+    struct shk_report report;
+    struct call call;
+    call_begin_without_gil(&call, (KeyStore *)self);
+    int rc = shk_store_verify(store, &report);
+    call_end(&call);
+    if (rc < 0)
+        return errors_raise(state_of(self), rc);
+    PyObject *problems = problems_dict(&report);
+    if (!problems)
+        return NULL;
+    PyObject *items[] = {
+        PyBool_FromLong(PyDict_GET_SIZE(problems) == 0),
+        PyLong_FromUnsignedLongLong(report.records),
+        PyLong_FromUnsignedLongLong(report.free_slots),
+        PyLong_FromUnsignedLongLong(report.journaled),
+        problems,
+    };
+    return sequence(state_of(self)->report_type, items, 5);
+}
+
+static PyObject *keystore_destroy(PyObject *self, PyObject *nothing)
+{
+    (void)nothing;
+    shk_store *store = opened((KeyStore *)self);
+    if (!store)
+        return NULL;
+    struct call call;
+    call_begin_without_gil(&call, (KeyStore *)self);
+    int rc = shk_store_destroy(store);
+    call_end(&call);
+    if (rc < 0)
+        return errors_raise(state_of(self), rc);
+    Py_RETURN_NONE;
+}
+
+static PyObject *keystore_close(PyObject *self_, PyObject *nothing)
+{
+    (void)nothing;
+    KeyStore *self = (KeyStore *)self_;
+    if (self->calls > 0)
+        self->closing = true;
+    else if (self->store)
+        close_now(self);
+    Py_RETURN_NONE;
+}
+
+static PyObject *keystore_enter(PyObject *self, PyObject *nothing)
+{
+    (void)nothing;
+    return opened((KeyStore *)self) ? Py_NewRef(self) : NULL;
+}
+
+static PyObject *keystore_exit(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    (void)args, (void)count;
+    return keystore_close(self, NULL);
+}
+
+static void dealloc(PyObject *self_)
+{
+    KeyStore *self = (KeyStore *)self_;
+    PyTypeObject *type = Py_TYPE(self_);
+    if (self->weakrefs)
+        PyObject_ClearWeakRefs(self_);
+    if (self->store)
+        close_now(self);
+    type->tp_free(self_);
+    Py_DECREF(type);
+}
+
+static Py_ssize_t length(PyObject *self)
+{
+    shk_store *store = opened((KeyStore *)self);
+    struct shk_stats stats;
+    if (!store)
+        return -1;
+    int rc = shk_store_stats(store, &stats);
+    if (rc < 0) {
+        errors_raise(state_of(self), rc);
+        return -1;
+    }
+    return (Py_ssize_t)stats.records;
+}
+
+static PyObject *name_of(const struct shk_info *info)
+{
+    return *info->name ? PyUnicode_DecodeUTF8(info->name, (Py_ssize_t)strlen(info->name),
+                                              "surrogateescape")
+                       : Py_NewRef(Py_None);
+}
+
+static PyObject *repr(PyObject *self_)
+{
+    KeyStore *self = (KeyStore *)self_;
+    PyObject *name = name_of(&self->info);
+    if (!name)
+        return NULL;
+    PyObject *text = PyUnicode_FromFormat(
+        "<pyshmkey.KeyStore name=%R id=%d key=0x%x capacity=%llu%s%s>", name, self->info.id,
+        (unsigned)self->info.key, (unsigned long long)self->info.capacity,
+        self->info.readonly ? " readonly" : "", self->store && !self->closing ? "" : " closed");
+    Py_DECREF(name);
+    return text;
+}
+
+/* -------------------------------------------------------------- attributes -- */
+
+#define ATTRIBUTE(name, expression)                                                                \
+    static PyObject *get_##name(PyObject *self, void *closure)                                     \
+    {                                                                                              \
+        (void)closure;                                                                             \
+        const struct shk_info *info = &((KeyStore *)self)->info;                                   \
+        return expression;                                                                         \
+    }
+ATTRIBUTE(id, PyLong_FromLong(info->id))
+ATTRIBUTE(semaphore_id, PyLong_FromLong(info->semaphore_id))
+ATTRIBUTE(key, PyLong_FromLong(info->key))
+ATTRIBUTE(name, name_of(info))
+ATTRIBUTE(owner, PyLong_FromUnsignedLong(info->owner))
+ATTRIBUTE(size, PyLong_FromUnsignedLongLong(info->segment_size))
+ATTRIBUTE(capacity, PyLong_FromUnsignedLongLong(info->capacity))
+ATTRIBUTE(id_size, PyLong_FromUnsignedLong(info->id_size))
+ATTRIBUTE(key_size, PyLong_FromUnsignedLong(info->key_size))
+ATTRIBUTE(readonly, PyBool_FromLong(info->readonly))
+ATTRIBUTE(store_id, PyBytes_FromStringAndSize((const char *)info->store_id, 16))
+ATTRIBUTE(created_at, PyFloat_FromDouble((double)info->created / 1e9))
+#undef ATTRIBUTE
+
+static PyObject *get_closed(PyObject *self, void *closure)
+{
+    (void)closure;
+    return PyBool_FromLong(!((KeyStore *)self)->store || ((KeyStore *)self)->closing);
+}
+
+static PyObject *get_lock_timeout(PyObject *self, void *closure)
+{
+    (void)closure;
+    shk_store *store = opened((KeyStore *)self);
+    return store ? PyFloat_FromDouble((double)shk_store_lock_timeout(store) / 1e9) : NULL;
+}
+
+static int set_lock_timeout(PyObject *self, PyObject *value, void *closure)
+{
+    (void)closure;
+    uint64_t timeout;
+    if (!value) {
+        PyErr_SetString(PyExc_AttributeError, "lock_timeout can't be deleted");
+        return -1;
+    }
+    if (args_seconds(value, "lock_timeout", &timeout) < 0)
+        return -1;
+    shk_store *store = opened((KeyStore *)self);
+    if (!store)
+        return -1;
+    shk_store_set_lock_timeout(store, timeout);
+    return 0;
+}
+
+static PyGetSetDef attributes[] = {
+    {"id", get_id, NULL, "The segment's id (shmid).", NULL},
+    {"semaphore_id", get_semaphore_id, NULL, "The id of the set that tells who is alive.", NULL},
+    {"key", get_key, NULL, "The segment's key; 0 is IPC_PRIVATE.", NULL},
+    {"name", get_name, NULL, "The name it was created under, or None.", NULL},
+    {"owner", get_owner, NULL, "The uid that created it.", NULL},
+    {"size", get_size, NULL, "The segment's size in bytes.", NULL},
+    {"capacity", get_capacity, NULL, "The most pairs it can hold.", NULL},
+    {"id_size", get_id_size, NULL, "Bytes of an id with its closing NUL.", NULL},
+    {"key_size", get_key_size, NULL, "The longest key in bytes.", NULL},
+    {"readonly", get_readonly, NULL, "True if this handle can't write.", NULL},
+    {"store_id", get_store_id, NULL, "16 random bytes that tell this store from any other.", NULL},
+    {"created_at", get_created_at, NULL, "Seconds since the epoch.", NULL},
+    {"closed", get_closed, NULL, "True after close().", NULL},
+    {"lock_timeout", get_lock_timeout, set_lock_timeout,
+     "Seconds that a write of this handle waits for the writers' lock.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+/* -------------------------------------------------------------------- type -- */
+
+#define FAST METH_FASTCALL | METH_KEYWORDS
+#define OPENER METH_CLASS | FAST
+#define METHOD(name, flags, doc) {#name, (PyCFunction)(void (*)(void))keystore_##name, flags, doc}
+
+static PyMethodDef methods[] = {
+    METHOD(create, OPENER,
+           "create(name_or_key, capacity, *, id_size=12, key_size=128, mode=0o600, timeout=2.0,\n"
+           "       lock_timeout=5.0)\n--\n\n"
+           "A new, empty store; FileExistsError where there is one. None as the key makes a\n"
+           "private store, which others open by its id."),
+    METHOD(open, OPENER,
+           "open(name_or_key, *, readonly=False, owner=None, trust=(), timeout=2.0,\n"
+           "     lock_timeout=5.0)\n--\n\n"
+           "An existing store; FileNotFoundError where there is none, InsecureStoreError where\n"
+           "its owner, creator or mode is not acceptable."),
+    METHOD(open_or_create, OPENER,
+           "open_or_create(name_or_key, capacity, *, id_size=12, key_size=128, mode=0o600,\n"
+           "               timeout=2.0, lock_timeout=5.0)\n--\n\n"
+           "The store, made if need be; IncompatibleStoreError if it has another shape."),
+    METHOD(from_id, OPENER,
+           "from_id(shmid, *, readonly=False, trust=(), timeout=2.0, lock_timeout=5.0)\n--\n\n"
+           "An existing store by its segment's id."),
+    METHOD(put, FAST,
+           "put($self, client, server, key, *, key_id=None, status=Status.VALID, ttl=None)\n--\n\n"
+           "Inserts or replaces the pair's record; returns its key id."),
+    METHOD(get_key, FAST,
+           "get_key($self, client, server, default=<unset>)\n--\n\n"
+           "The pair's key; KeyError, KeyRevokedError or KeyExpiredError, or the default."),
+    METHOD(get_key_into, FAST,
+           "get_key_into($self, client, server, buffer)\n--\n\n"
+           "Writes the key to the start of a writable buffer; returns its length."),
+    METHOD(record, FAST,
+           "record($self, client, server)\n--\n\nThe pair's KeyRecord, whatever its status."),
+    METHOD(rotate, FAST,
+           "rotate($self, client, server, new_key=None)\n--\n\n"
+           "A new key (random, of the old length, if not given) under the next key id; returns\n"
+           "the new KeyRecord."),
+    METHOD(revoke, FAST,
+           "revoke($self, client, server)\n--\n\nMarks the pair's key as revoked; put revives it."),
+    METHOD(delete, FAST,
+           "delete($self, client, server)\n--\n\nRemoves the pair and wipes its key."),
+    METHOD(stats, METH_NOARGS, "stats($self)\n--\n\nCounters of the store."),
+    METHOD(verify, METH_NOARGS,
+           "verify($self)\n--\n\nChecks every invariant of the store; see VerifyReport."),
+    METHOD(destroy, METH_NOARGS,
+           "destroy($self)\n--\n\nWipes every key and removes the store for all processes."),
+    METHOD(close, METH_NOARGS, "close($self)\n--\n\nDetaches; the store itself stays."),
+    {"__enter__", keystore_enter, METH_NOARGS, NULL},
+    {"__exit__", (PyCFunction)(void (*)(void))keystore_exit, METH_FASTCALL, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyMemberDef members[] = {
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(KeyStore, weakrefs), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyType_Slot slots[] = {
+    {Py_tp_doc, "A table of keyed records in System V shared memory, shared by processes.\n\n"
+                "Made by create, open, open_or_create and from_id. Any number of threads may use\n"
+                "one handle."},
+    {Py_tp_dealloc, dealloc},
+    {Py_tp_repr, repr},
+    {Py_tp_methods, methods},
+    {Py_tp_members, members},
+    {Py_tp_getset, attributes},
+    {Py_mp_length, length},
+    {0, NULL},
+};
+
+static PyType_Spec spec = {
+    .name = "pyshmkey.KeyStore",
+    .basicsize = sizeof(KeyStore),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = slots,
+};
+
+static int add_checks(PyObject *module)
+{
+    PyObject *checks = PyDict_New();
+    for (int i = 0; checks && i < SHK_CHECK_COUNT; i++) {
+        PyObject *text = PyUnicode_FromString(shk_check_text((enum shk_check)i));
+        if (!text || PyDict_SetItemString(checks, shk_check_name((enum shk_check)i), text) < 0)
+            Py_CLEAR(checks);
+        Py_XDECREF(text);
+    }
+    int rc = checks ? PyModule_AddObjectRef(module, "CHECKS", checks) : -1;
+    Py_XDECREF(checks);
+    return rc;
+}
+
+int keystore_exec(PyObject *module)
+{
+    struct module_state *state = PyModule_GetState(module);
+    PyObject *type = state->keystore_type = PyType_FromModuleAndSpec(module, &spec, NULL);
+    if (!type || PyModule_AddType(module, (PyTypeObject *)type) < 0)
+        return -1;
+    state->stats_type = (PyObject *)PyStructSequence_NewType(&stats_description);
+    state->report_type = (PyObject *)PyStructSequence_NewType(&report_description);
+    if (!state->stats_type || !state->report_type ||
+        PyModule_AddObjectRef(module, "StoreStats", state->stats_type) < 0 ||
+        PyModule_AddObjectRef(module, "VerifyReport", state->report_type) < 0)
+        return -1;
+    return add_checks(module);
+}

@@ -1,0 +1,43 @@
+/* state.h: what one interpreter's copy of the module owns. */
+#ifndef PYSHMKEY_STATE_H
+#define PYSHMKEY_STATE_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include "../core/shk.h"
+
+enum {
+#define STATE_COUNT_CODE(name, number, message) ERROR_##name,
+    SHK_CODES(STATE_COUNT_CODE)
+#undef STATE_COUNT_CODE
+        ERROR_COUNT
+};
+
+/* Every member is one object reference: module.c visits and clears the struct as an array. */
+struct module_state {
+    PyObject *error;                    /* pyshmkey.Error */
+    PyObject *exceptions[ERROR_COUNT];  /* in the order of SHK_CODES; a builtin where one fits */
+    PyObject *segment_type;
+    PyObject *segment_stat_type;
+    PyObject *status_type; /* Status, an IntEnum */
+    PyObject *keyrecord_type;
+    PyObject *keystore_type;
+    PyObject *stats_type;
+    PyObject *report_type;
+};
+
+/* Of an instance of one of our types; none of them can be subclassed. */
+static inline struct module_state *state_of(PyObject *self)
+{
+    return PyType_GetModuleState(Py_TYPE(self));
+}
+
+/* One Py_mod_exec step a file: makes its types and adds them to the module. */
+int errors_exec(PyObject *module);
+int segment_exec(PyObject *module);
+int keys_exec(PyObject *module);
+int keyrecord_exec(PyObject *module);
+int keystore_exec(PyObject *module);
+
+#endif
