@@ -115,8 +115,15 @@ static inline int args_address(PyObject *argument, uid_t owner, struct shk_addre
 static inline int args_mode(PyObject *argument, mode_t *out)
 {
     long long value;
-    if (args_integer(argument, "mode", 0, 0777, &value) < 0)
+    if (args_integer(argument, "mode", LLONG_MIN, LLONG_MAX, &value) < 0)
         return -1;
+    if (value < 0 || value > 0777) {
+        PyObject *octal = PyNumber_ToBase(argument, 8);
+        if (octal)
+            PyErr_Format(PyExc_ValueError, "mode %U is out of range: 0o0 to 0o777", octal);
+        Py_XDECREF(octal);
+        return -1;
+    }
     *out = (mode_t)value;
     return 0;
 }

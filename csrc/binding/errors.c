@@ -8,8 +8,10 @@
 #include "errors.h"
 
 #include <errno.h>
-#include <stdbool.h>
+#include <stdarg.h>
 #include <string.h>
+
+#define SHK_CODE_FIRST 5001 /* errno values are smaller */
 
 /* os_errno: the errno attribute of those that are OSErrors. */
 static const struct {
@@ -96,53 +98,50 @@ int errors_exec(PyObject *module)
     return 0;
 }
 
-/* Raises type(message), or type(os_errno, message) where os_errno is not 0. Steals message. */
-static void set_exception(PyObject *type, int os_errno, PyObject *message)
+/* Raises the exception of code with this message, which it steals. */
+static PyObject *raise_message(struct module_state *state, int code, PyObject *message)
 {
-    PyObject *exception =
-        !message   ? NULL
-        : os_errno ? PyObject_CallFunction(type, "iO", os_errno, message)
-                   : PyObject_CallOneArg(type, message);
+    PyObject *type = PyExc_OSError; /* picks a subclass by errno */
+    int os_errno = -code;
+    for (size_t i = 0; i < ERROR_COUNT; i++)
+        if (table[i].code == code) {
+            type = state->exceptions[i];
+            os_errno = table[i].os_errno;
+        }
+    PyObject *exception = !message   ? NULL
+                          : os_errno ? PyObject_CallFunction(type, "iO", os_errno, message)
+                                     : PyObject_CallOneArg(type, message);
     if (exception)
-        PyErr_SetObject((PyObject *)Py_TYPE(exception), exception); /* OSError picks a subclass */
+        PyErr_SetObject((PyObject *)Py_TYPE(exception), exception);
     Py_XDECREF(exception);
     Py_XDECREF(message);
-}
-
-/* suffix: "" or something to add to the detail. */
-static PyObject *raise(struct module_state *state, int code, const char *suffix)
-{
-    if (code == -EINTR && PyErr_Occurred())
-        return NULL;
-    const char *detail = shk_error_detail();
-    /* Paths and ids in a detail may be any bytes, and it may have been cut in a character. */
-    PyObject *text = PyUnicode_DecodeUTF8(detail, (Py_ssize_t)strlen(detail), "backslashreplace");
-    if (!text)
-        return NULL;
-    bool is_code = false;
-    for (size_t i = 0; i < ERROR_COUNT && !is_code; i++)
-        if (table[i].code == code) {
-            is_code = true;
-            set_exception(state->exceptions[i], table[i].os_errno,
-                          *detail ? PyUnicode_FromFormat("%U%s", text, suffix)
-                                  : PyUnicode_FromFormat("%s%s", shk_error_message(code), suffix));
-        }
-    if (!is_code)
-        set_exception(PyExc_OSError, -code,
-                      PyUnicode_FromFormat(*detail ? "%s: %U%s" : "%s%U%s",
-                                           shk_error_message(code), text, suffix));
-    Py_DECREF(text);
     return NULL;
 }
 
 PyObject *errors_raise(struct module_state *state, int code)
 {
-    return raise(state, code, "");
+    if (code == -EINTR && PyErr_Occurred())
+        return NULL;
+    const char *message = shk_error_message(code), *detail = shk_error_detail();
+    if (code <= -SHK_CODE_FIRST)
+        return errors_format(state, code, "%s", *detail ? detail : message);
+    return errors_format(state, code, "%s: %s", message, detail);
 }
 
 PyObject *errors_raise_with_key(struct module_state *state, int code, key_t key)
 {
-    char suffix[32];
-    (void)snprintf(suffix, sizeof suffix, " (key=0x%x)", (unsigned)key);
-    return raise(state, code, suffix);
+    if (key == IPC_PRIVATE || code <= -SHK_CODE_FIRST || PyErr_Occurred() ||
+        strstr(shk_error_detail(), "key="))
+        return errors_raise(state, code);
+    return errors_format(state, code, "%s: %s (key=0x%x)", shk_error_message(code),
+                         shk_error_detail(), (unsigned)key);
+}
+
+PyObject *errors_format(struct module_state *state, int code, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    PyObject *message = PyUnicode_FromFormatV(format, arguments);
+    va_end(arguments);
+    return raise_message(state, code, message);
 }

@@ -4,11 +4,15 @@
 
 #include "state.h"
 
-/* Raises what the failed call returned and returns NULL. -EINTR with an exception
- * set (a signal handler raised) leaves that exception. Call it on the thread that
- * made the call: the detail is thread-local. */
+/* Each returns NULL with an exception set. */
+
+/* What the failed call returned, with its detail: call it on the same thread. -EINTR
+ * with an exception set (a signal handler raised) leaves that exception. */
 PyObject *errors_raise(struct module_state *state, int code);
-/* The same, where the caller knows a key that the failed call did not see. */
+/* The same, naming the key where the failed call only knew an id; not IPC_PRIVATE. */
 PyObject *errors_raise_with_key(struct module_state *state, int code, key_t key);
+/* The exception of an SHK_E code or -errno with a message of our own; format as in
+ * PyUnicode_FromFormat. */
+PyObject *errors_format(struct module_state *state, int code, const char *format, ...);
 
 #endif

@@ -1,5 +1,6 @@
 /* keys.c: the functions ftok, named_key and random_key. */
 #include "args.h"
+#include "bind.h"
 #include "errors.h"
 
 #include <unistd.h>
@@ -11,18 +12,19 @@ PyDoc_STRVAR(ftok_doc, "ftok($module, /, path, proj)\n--\n\n"
 "collide, and a file made anew has another key. Prefer a name. FileNotFoundError,\n"
 "PermissionError: the file can't be looked at. ValueError: proj is out of range.");
 
-static PyObject *keys_ftok(PyObject *module, PyObject *args, PyObject *kwargs)
+SIGNATURE(ftok, 2, 2, "path", "proj");
+
+static PyObject *keys_ftok(PyObject *module, PyObject *const *args, Py_ssize_t count,
+                           PyObject *keywords)
 {
-    static char *names[] = {"path", "proj", NULL};
-    PyObject *path, *proj;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&O:ftok", names, PyUnicode_FSConverter, &path,
-                                     &proj))
+    PyObject *in[2], *path, *result = NULL;
+    if (bind(&ftok_signature, args, count, keywords, in) < 0 ||
+        !PyUnicode_FSConverter(in[0], &path))
         return NULL;
-    long long number;
+    long long proj;
     key_t key;
-    PyObject *result = NULL;
-    if (args_integer(proj, "proj", 1, 255, &number) == 0) {
-        int error = shk_ftok(PyBytes_AS_STRING(path), (int)number, &key);
+    if (args_integer(in[1], "proj", 1, 255, &proj) == 0) {
+        int error = shk_ftok(PyBytes_AS_STRING(path), (int)proj, &key);
         result = error ? errors_raise(PyModule_GetState(module), error) : PyLong_FromLong(key);
     }
     Py_DECREF(path);
@@ -35,19 +37,21 @@ PyDoc_STRVAR(named_key_doc, "named_key($module, /, name, owner=None)\n--\n\n"
 "every release. Two names may share a key; with k names in use the odds are about\n"
 "k * k in 2**32. ValueError: the name is empty, too long or holds a NUL.");
 
-static PyObject *keys_named_key(PyObject *module, PyObject *args, PyObject *kwargs)
+SIGNATURE(named_key, 1, 2, "name", "owner");
+
+static PyObject *keys_named_key(PyObject *module, PyObject *const *args, Py_ssize_t count,
+                                PyObject *keywords)
 {
-    static char *names[] = {"name", "owner", NULL};
-    PyObject *argument, *owner = Py_None;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O:named_key", names, &argument, &owner))
+    PyObject *in[2];
+    if (bind(&named_key_signature, args, count, keywords, in) < 0)
         return NULL;
-    uint32_t uid = geteuid();
+    uint32_t owner = geteuid();
     struct text name;
-    if ((owner != Py_None && args_account(owner, "owner", &uid) < 0) ||
-        args_text(argument, "name", &name) < 0)
+    if ((in[1] && in[1] != Py_None && args_account(in[1], "owner", &owner) < 0) ||
+        args_text(in[0], "name", &name) < 0)
         return NULL;
     key_t key;
-    int error = shk_named_key(name.bytes.data, name.bytes.size, uid, &key);
+    int error = shk_named_key(name.bytes.data, name.bytes.size, owner, &key);
     Py_DECREF(name.owner);
     return error ? errors_raise(PyModule_GetState(module), error) : PyLong_FromLong(key);
 }
@@ -63,10 +67,10 @@ static PyObject *keys_random_key(PyObject *module, PyObject *Py_UNUSED(unused))
     return error ? errors_raise(PyModule_GetState(module), error) : PyLong_FromLong(key);
 }
 
+#define FAST(function) (PyCFunction)(void (*)(void))(function), METH_FASTCALL | METH_KEYWORDS
 static PyMethodDef functions[] = {
-    {"ftok", (PyCFunction)(void (*)(void))keys_ftok, METH_VARARGS | METH_KEYWORDS, ftok_doc},
-    {"named_key", (PyCFunction)(void (*)(void))keys_named_key, METH_VARARGS | METH_KEYWORDS,
-     named_key_doc},
+    {"ftok", FAST(keys_ftok), ftok_doc},
+    {"named_key", FAST(keys_named_key), named_key_doc},
     {"random_key", keys_random_key, METH_NOARGS, random_key_doc},
     {NULL, NULL, 0, NULL},
 };

@@ -276,11 +276,9 @@ static PyObject *keystore_create(PyObject *type, PyObject *const *args, Py_ssize
     return create((PyTypeObject *)type, SHK_CREATE, args, count, keywords);
 }
 
-static PyObject *keystore_open_or_create(PyObject *type, PyTypeObject *defining,
-                                         PyObject *const *args, Py_ssize_t count,
+static PyObject *keystore_open_or_create(PyObject *type, PyObject *const *args, Py_ssize_t count,
                                          PyObject *keywords)
 {
-    (void)defining;
     return create((PyTypeObject *)type, SHK_OPEN_OR_CREATE, args, count, keywords);
 }
 

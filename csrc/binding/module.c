@@ -28,6 +28,7 @@ static void module_free(void *module)
 static PyModuleDef_Slot slots[] = {
     {Py_mod_exec, errors_exec},
     {Py_mod_exec, keys_exec},
+    {Py_mod_exec, segmentstat_exec},
     {Py_mod_exec, segment_exec},
     {Py_mod_exec, keyrecord_exec},
     {Py_mod_exec, keystore_exec},

@@ -18,8 +18,8 @@ enum {
 struct module_state {
     PyObject *error;                    /* pyshmkey.Error */
     PyObject *exceptions[ERROR_COUNT];  /* in the order of SHK_CODES; a builtin where one fits */
+    PyObject *segmentstat_type;
     PyObject *segment_type;
-    PyObject *segment_stat_type;
     PyObject *status_type; /* Status, an IntEnum */
     PyObject *keyrecord_type;
     PyObject *keystore_type;
@@ -35,8 +35,9 @@ static inline struct module_state *state_of(PyObject *self)
 
 /* One Py_mod_exec step a file: makes its types and adds them to the module. */
 int errors_exec(PyObject *module);
-int segment_exec(PyObject *module);
 int keys_exec(PyObject *module);
+int segmentstat_exec(PyObject *module);
+int segment_exec(PyObject *module);
 int keyrecord_exec(PyObject *module);
 int keystore_exec(PyObject *module);
 

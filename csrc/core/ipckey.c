@@ -31,7 +31,8 @@ static key_t fold(uint64_t bits)
 int shk_named_key(const void *name, size_t size, uid_t owner, key_t *key)
 {
     /* Part of the format, like the text below: programs of every release must agree. */
-    static const uint64_t hash_key[2] = {UINT64_C(0x79656B6D68737970), UINT64_C(0x79656B64656D616E)};
+    static const uint64_t hash_key[2] = {UINT64_C(0x79656B6D68737970),  /* "pyshmkey" */
+                                         UINT64_C(0x79656B64656D616E)}; /* "namedkey" */
     if (size == 0 || size > SHK_NAME_MAX)
         return shk__fail(SHK_E_INVALID, "a name of %zu bytes: 1 to %u are possible", size,
                          SHK_NAME_MAX);

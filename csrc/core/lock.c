@@ -84,8 +84,11 @@ static int take_over(struct shk__lock *lock, uint32_t mine, uint32_t seen)
     int rc = shk__set_claim(&lock->set, owner - 1);
     if (rc != 1)
         return rc;
-    /* Exactly what was seen: a word that moved on was moved by somebody alive. */
-    rc = shk__cas32(lock->word, &seen, mine | SHK_LOCK_WAITERS);
+    /* Exactly what was seen, or that with the bit of one more waiter: a word that
+     * moved on was moved by somebody alive. */
+    rc = shk__cas32(lock->word, &seen, mine | SHK_LOCK_WAITERS) ||
+         (seen == (owner | SHK_LOCK_WAITERS) &&
+          shk__cas32(lock->word, &seen, mine | SHK_LOCK_WAITERS));
     shk__set_release(&lock->set, owner - 1);
     return rc;
 }

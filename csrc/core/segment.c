@@ -91,17 +91,18 @@ int shk_segment_find(key_t key, int *id)
     return 0;
 }
 
-static int fail_gone(const char *call, int id)
+static int fail_gone(const char *call, int id, const char *command)
 {
-    return shk__fail(-ENOENT, "%s(id=%d): the segment is gone (removed, or never there)", call, id);
+    return shk__fail(-ENOENT, "%s(id=%d%s): the segment is gone (removed, or never there)", call,
+                     id, command);
 }
 
-/* For calls where EINVAL can only mean the id. */
-static int fail_by_id(int error, const char *call, int id)
+/* For commands where EINVAL can only mean the id. */
+static int fail_to_control(int error, int id, const char *command)
 {
     if (error == EINVAL || error == EIDRM)
-        return fail_gone(call, id);
-    return shk__fail(-error, "%s(id=%d)", call, id);
+        return fail_gone("shmctl", id, command);
+    return shk__fail(-error, "shmctl(id=%d%s)", id, command);
 }
 
 static bool is_gone(int id)
@@ -116,7 +117,7 @@ int shk_segment_attach(int id, void *address, int flags, void **out)
     if (mapping == (void *)-1) {
         int error = errno;
         if (error == EIDRM || (error == EINVAL && is_gone(id)))
-            return fail_gone("shmat", id);
+            return fail_gone("shmat", id, "");
         return shk__fail(-error, "shmat(id=%d, address=%p, flags=0x%x)", id, address,
                          (unsigned)flags);
     }
@@ -146,7 +147,7 @@ int shk_segment_detach(void *address)
 int shk_segment_remove(int id)
 {
     if (shmctl(id, IPC_RMID, NULL) != 0)
-        return fail_by_id(errno, "shmctl(IPC_RMID)", id);
+        return fail_to_control(errno, id, ", IPC_RMID");
     return 0;
 }
 
@@ -154,7 +155,7 @@ int shk_segment_stat(int id, struct shk_segment_info *out)
 {
     struct shmid_ds status;
     if (shmctl(id, IPC_STAT, &status) != 0)
-        return fail_by_id(errno, "shmctl(IPC_STAT)", id);
+        return fail_to_control(errno, id, ", IPC_STAT");
     *out = (struct shk_segment_info){
         .id = id,
         .key = status.shm_perm.__key,
@@ -180,8 +181,8 @@ int shk_segment_set(int id, uid_t uid, gid_t gid, mode_t mode)
     if (shmctl(id, IPC_SET, &status) != 0) {
         int error = errno;
         if (error == EIDRM || (error == EINVAL && is_gone(id)))
-            return fail_gone("shmctl(IPC_SET)", id);
-        return shk__fail(-error, "shmctl(IPC_SET)(id=%d, uid=%u, gid=%u, mode=0%o)", id, uid, gid,
+            return fail_gone("shmctl", id, ", IPC_SET");
+        return shk__fail(-error, "shmctl(id=%d, IPC_SET, uid=%u, gid=%u, mode=0%o)", id, uid, gid,
                          mode & 0777u);
     }
     return 0;

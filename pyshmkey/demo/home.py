@@ -1,0 +1,109 @@
+"""Nothing stays behind: the processes, the store and the directory of one demo.
+
+Signals only set a flag, so no cleaning up is ever cut short. Every process dies with the director;
+should that be killed itself, the janitor, which outlives all others, removes the rest.
+"""
+
+import ctypes
+import os
+import secrets
+import shutil
+import signal
+import tempfile
+from collections.abc import Callable
+from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from types import FrameType
+
+from pyshmkey import Error, KeyStore
+
+_PR_SET_PDEATHSIG = 1
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Signals:
+    """While entered, notes the last of SIGINT, SIGTERM and SIGHUP in `received` (0: none)."""
+
+    def __enter__(self) -> "Signals":
+        self.received = 0
+        self._handlers = {number: signal.signal(number, self._note) for number in _SIGNALS}
+        return self
+
+    def _note(self, number: int, _: FrameType | None) -> None:
+        self.received = number
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+
+
+class Home:
+    """While entered: a directory, a name for a store, and processes."""
+
+    def __enter__(self) -> "Home":
+        self.name = f"shmkey-demo-{os.getpid()}-{secrets.token_hex(4)}"
+        self.directory = Path(tempfile.mkdtemp(prefix="shmkey-demo-"))
+        self._processes: list[BaseProcess] = []
+        self._kernel_ids: dict[str, int] = {}
+        self._alive, self._held = os.pipe()
+        self._janitor = get_context("fork").Process(target=self._clear_after_all)
+        self._janitor.start()
+        return self
+
+    def create_store(self, capacity: int) -> None:
+        """Creates the store `name` and remembers its ids for leftovers()."""
+        with KeyStore.create(self.name, capacity) as store:
+            self._kernel_ids = {"shm": store.id, "sem": store.semaphore_id}
+
+    def start(self, main: Callable[..., None], *args: object) -> BaseProcess:
+        """A process that runs main(*args)."""
+        process = get_context("fork").Process(target=_run, args=(os.getpid(), main, args))
+        self._processes.append(process)
+        process.start()
+        return process
+
+    def __exit__(self, *_: object) -> None:
+        for process in self._processes:
+            process.kill()
+            process.join()
+        self._clear()
+        os.close(self._held)
+        self._janitor.join()
+        os.close(self._alive)
+
+    def leftovers(self) -> list[str]:
+        """What is still there after the exit."""
+        left = [f"process {process.pid}" for process in self._processes if process.is_alive()]
+        for kind, number in self._kernel_ids.items():
+            lines = Path("/proc/sysvipc", kind).read_text().splitlines()[1:]
+            if any(int(line.split()[1]) == number for line in lines):
+                left.append(f"{kind} id {number}: remove it with ipcrm -{kind[1]} {number}")
+        if self.directory.exists():
+            left.append(f"directory {self.directory}")
+        return left
+
+    def _clear(self) -> None:
+        try:
+            with KeyStore.open(self.name) as store:
+                store.destroy()
+        except (FileNotFoundError, Error):
+            pass  # not made yet, or gone
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _clear_after_all(self) -> None:
+        """The janitor: the pipe's other end closes when the last of the other processes is gone."""
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+        os.close(self._held)
+        os.read(self._alive, 1)
+        self._clear()
+
+
+def _run(director: int, main: Callable[..., None], args: tuple[object, ...]) -> None:
+    """Each other process: dies with the director, leaves Ctrl-C to it."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    if os.getppid() == director:  # else it died before prctl
+        main(*args)

@@ -1,0 +1,275 @@
+"""The director: starts everybody, kills the key server again and again, and has it audited."""
+
+import os
+import secrets
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from multiprocessing import connection
+from multiprocessing.process import BaseProcess
+from random import Random
+from time import monotonic, sleep
+
+from pyshmkey import KeyStore
+from pyshmkey.demo import client, log, server, worker
+from pyshmkey.demo.audit import Ledger, audit, compare
+from pyshmkey.demo.board import DIRECTOR, FIRST, Board, Column, Stop
+from pyshmkey.demo.home import Home, Signals
+
+_WINDING_UP = 0.15  # share of the time that is kept for draining and the audit
+_PATIENCE = 3  # times the asked seconds, should the goals take longer
+_NUMBERS = 1 << 32  # messages that one client can number
+_REFRESH = 0.1  # seconds
+_JOIN = 30.0  # seconds in which a process must end once told to
+
+Watch = Callable[[dict[str, int]], None]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to run, and the goals: 100,000 messages, 50 kills, 20 recoveries in 20 seconds."""
+
+    seconds: float = 20.0
+    pairs: int = 4000
+    workers: int = 2
+    clients: int = 2
+    seed: int = field(default_factory=lambda: secrets.randbits(32))
+
+    @property
+    def goals(self) -> dict[str, int]:
+        """By figure; they grow with the seconds."""
+        return {
+            "messages": round(5000 * self.seconds),
+            "kills": round(2.5 * self.seconds),
+            "recoveries": round(self.seconds),
+        }
+
+
+@dataclass
+class Report:
+    """`faults` says what is off, nothing if all is well; `signal` which one ended the run."""
+
+    options: Options
+    figures: dict[str, int] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    signal: int = 0
+
+
+class _Interrupted(Exception):  # noqa: N818
+    """A signal asked us to stop."""
+
+
+class _Failed(Exception):  # noqa: N818
+    """A process ended that should not have."""
+
+
+def run(options: Options, watch: Watch = lambda _: None) -> Report:
+    """The whole demo. `watch` gets the figures about ten times a second."""
+    report = Report(options)
+    begin = monotonic()
+    with Signals() as signals:
+        home = Home()
+        try:
+            with home:
+                _Director(home, report, signals, watch).direct(begin)
+        except _Interrupted:
+            report.faults.append("interrupted")
+        except _Failed as failure:
+            report.faults.append(str(failure))
+        report.faults += [f"left behind: {what}" for what in home.leftovers()]
+        report.signal = signals.received
+    report.seconds = monotonic() - begin
+    return report
+
+
+class _Director:
+    def __init__(self, home: Home, report: Report, signals: Signals, watch: Watch) -> None:
+        self.home, self.report, self.signals, self.watch = home, report, signals, watch
+        self.options = report.options
+        self.random = Random(self.options.seed)
+        self.board = Board(FIRST + self.options.workers + self.options.clients)
+        self.log = home.directory / "server.log"
+        self.crew: list[BaseProcess] = []
+        self.kills = 0
+        self.refreshed = 0.0
+
+    def direct(self, begin: float) -> None:
+        """From the first key to the last verdict."""
+        self.home.create_store(self.options.pairs)
+        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.outlet, intake = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        with (
+            KeyStore.open(self.home.name, readonly=True) as self.store,
+            self.listener,
+            self.outlet,
+            intake,
+        ):
+            address = str(self.home.directory / "keys.sock")
+            self.listener.bind(address)
+            self.listener.listen(self.options.clients)
+            workers = self._start_workers(intake)
+            clients = self._start_clients(address)
+            self.crew = workers + clients
+            self._kill_servers(begin)
+            self._wind_up(workers, clients)
+            self._judge(clients)
+
+    # ---------------------------------------------------------------- processes
+
+    def _start_workers(self, intake: socket.socket) -> list[BaseProcess]:
+        return [
+            self.home.start(
+                worker.work,
+                self.home.name,
+                intake,
+                self.home.directory / f"verdicts-{number}",
+                self.board.row(FIRST + number),
+            )
+            for number in range(self.options.workers)
+        ]
+
+    def _start_clients(self, address: str) -> list[BaseProcess]:
+        return [
+            self.home.start(
+                client.send,
+                address,
+                self.outlet,
+                self.home.directory / f"sent-{number}",
+                self.options.pairs,
+                number * _NUMBERS,
+                self.random.randrange(_NUMBERS),
+                self.board,
+            )
+            for number in range(self.options.clients)
+        ]
+
+    @contextmanager
+    def _key_server(self) -> Iterator[tuple[BaseProcess, int]]:
+        """A life of the key server, and a pipe that gets a byte as each batch begins."""
+        bell, ringer = os.pipe()
+        try:
+            yield (
+                self.home.start(
+                    server.serve,
+                    self.home.name,
+                    self.log,
+                    self.listener,
+                    self.options.pairs,
+                    self.random.randrange(_NUMBERS),
+                    self.board,
+                    ringer,
+                ),
+                bell,
+            )
+        finally:
+            os.close(bell)
+            os.close(ringer)
+
+    # ---------------------------------------------------------------- the kills
+
+    def _kill_servers(self, begin: float) -> None:
+        """At a random moment of a batch, until time is up and the goals are reached."""
+        enough = begin + self.options.seconds * (1 - _WINDING_UP)
+        too_long = begin + self.options.seconds * _PATIENCE
+        while (now := monotonic()) < enough or (now < too_long and self._missing()):
+            with self._key_server() as (process, bell):
+                for _ in range(self.random.randint(1, 2)):  # the batches it may begin
+                    self._hear(bell, process)
+                loop = self.board.total(Column.LOOP_NS) / 1e9 or 0.001
+                sleep(self.random.uniform(0, loop))
+                process.kill()
+                process.join()
+                self.kills += 1
+
+    def _hear(self, bell: int, process: BaseProcess) -> None:
+        while bell not in (ready := connection.wait([bell, process.sentinel], _REFRESH)):
+            if ready:
+                process.join()
+                raise _Failed(f"the key server ended by itself, exit code {process.exitcode}")
+            self._look()
+        os.read(bell, 1)
+        self._look()
+
+    def _missing(self) -> list[str]:
+        figures = self.figures()
+        return [
+            f"{figures[name]} {name}, the goal is {goal}"
+            for name, goal in self.options.goals.items()
+            if figures[name] < goal
+        ]
+
+    # ---------------------------------------------------------------- the view
+
+    def figures(self) -> dict[str, int]:
+        """So far."""
+        stats, total = self.store.stats(), self.board.total
+        return {
+            "messages": total(Column.MESSAGES),
+            "accepted": total(Column.ACCEPTED),
+            "lookups": total(Column.LOOKUPS),
+            "rotations": total(Column.ROTATIONS),
+            "revocations": total(Column.REVOCATIONS),
+            "kills": self.kills,
+            "takeovers": stats.takeovers,
+            "recoveries": stats.recoveries,
+        }
+
+    def _look(self) -> None:
+        """Between any two steps: shall we go on, is everybody well, what is there to show?"""
+        if self.signals.received:
+            raise _Interrupted
+        if monotonic() - self.refreshed < _REFRESH:
+            return
+        self.refreshed = monotonic()
+        for process in self.crew:
+            if process.exitcode:
+                raise _Failed(f"a worker or client ended, exit code {process.exitcode}")
+        self.watch(self.figures())
+
+    # ---------------------------------------------------------------- the end
+
+    def _wind_up(self, workers: list[BaseProcess], clients: list[BaseProcess]) -> None:
+        """Clients first, then the workers when all is judged, and last an unkilled server."""
+        stop = self.board.row(DIRECTOR)
+        stop[Column.STOP] = Stop.CLIENTS
+        with self._key_server() as (process, _):
+            self._join(clients)
+            for _ in workers:
+                self.outlet.send(b"")
+            self._join(workers)
+            stop[Column.STOP] = Stop.EVERYBODY
+            self._join([process])
+
+    def _join(self, processes: list[BaseProcess]) -> None:
+        patience = monotonic() + _JOIN
+        for process in processes:
+            while process.is_alive():
+                if monotonic() > patience:
+                    raise _Failed(f"process {process.pid} does not end within {_JOIN:g} s")
+                connection.wait([process.sentinel], _REFRESH)
+                self._look()
+            if process.exitcode:
+                raise _Failed(f"process {process.pid} failed, exit code {process.exitcode}")
+
+    def _judge(self, clients: list[BaseProcess]) -> None:
+        report, directory = self.report, self.home.directory
+        ledger = Ledger.of(log.read(self.log))
+        verdicts = (path.read_bytes() for path in sorted(directory.glob("verdicts-*")))
+        sent = {
+            number * _NUMBERS: (directory / f"sent-{number}").read_bytes()
+            for number in range(len(clients))
+        }
+        result = audit(ledger, verdicts, sent)
+        report.figures = self.figures() | {
+            "rotations": ledger.issued,
+            "revocations": ledger.revoked,
+            "wrong": result.wrong,
+            "torn": result.torn,
+            "undecided": result.undecided,
+        }
+        report.figures |= {f"{k.name.lower()} messages": n for k, n in result.kinds.items()}
+        report.figures |= {f"verdict {v.name.lower()}": n for v, n in result.verdicts.items()}
+        report.faults += self._missing() + result.faults + compare(self.store, ledger)
+        report.faults += [f"verify: {problem}" for problem in self.store.verify().problems]

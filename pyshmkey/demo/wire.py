@@ -1,0 +1,68 @@
+"""What travels between the processes: names of pairs, keys that carry a check, messages."""
+
+import hmac
+import os
+from enum import IntEnum
+from functools import cache
+from hashlib import sha256
+from struct import Struct
+
+_SERVERS = 50
+_SEED_SIZE = 16
+KEY_SIZE = 2 * _SEED_SIZE
+
+REQUEST = Struct("<I")  # pair; a client asks the key server for many at once
+ANSWER = Struct(f"<i{KEY_SIZE}s")  # key id, key
+NO_KEY = -1  # the key id of a pair without a valid key
+
+MESSAGE = Struct("<QIi16s32s")  # number, pair, key id, payload, HMAC-SHA256 of what is before it
+SIGNED = MESSAGE.size - 32
+
+VERDICT = Struct("<QIiBQQ")  # number, pair, key id, Verdict, received, decided (monotonic ns)
+
+
+class Verdict(IntEnum):
+    """What a worker says about a message."""
+
+    ACCEPTED = 0
+    UNKNOWN_PAIR = 1
+    REVOKED = 2
+    OTHER_KEY_ID = 3
+    WRONG_MAC = 4
+    TORN_KEY = 5  # of the store, not of the message: must never happen
+
+
+class Kind(IntEnum):
+    """What a client knows about a message it sent."""
+
+    HONEST = 0
+    STALE = 1  # signed with a key from some time ago
+    FORGED = 2  # signed with no key
+    STRANGER = 3  # of a pair that was never issued a key
+
+
+@cache
+def names(pair: int) -> tuple[str, str]:
+    """The client id and server id of pair number `pair`."""
+    return f"client-{pair // _SERVERS}", f"srv-{pair % _SERVERS}"
+
+
+def _check(seed: bytes, pair: int, key_id: int) -> bytes:
+    return sha256(b"%b %d %d" % (seed, pair, key_id)).digest()[:_SEED_SIZE]
+
+
+def new_key(pair: int, key_id: int) -> bytes:
+    """A random key whose second half vouches for the first, the pair and the key id."""
+    seed = os.urandom(_SEED_SIZE)
+    return seed + _check(seed, pair, key_id)
+
+
+def is_whole(key: bytes, pair: int, key_id: int) -> bool:
+    """False for a torn key, and for one of another pair or key id."""
+    return key[_SEED_SIZE:] == _check(key[:_SEED_SIZE], pair, key_id)
+
+
+def sign(key: bytes, number: int, pair: int, key_id: int, payload: bytes) -> bytes:
+    """A message, ready to send."""
+    unsigned = MESSAGE.pack(number, pair, key_id, payload, b"")[:SIGNED]
+    return unsigned + hmac.digest(key, unsigned, "sha256")

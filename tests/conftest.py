@@ -1,0 +1,209 @@
+"""What all tests share: keys, children, cleaning up, and the proof that nothing is left.
+
+Where it may (root), the session runs in an IPC namespace of its own: then nothing it
+makes can be seen by others, sysctls of System V IPC may be changed, and at the end the
+namespace must be empty. Elsewhere the segments of dead or own processes are counted.
+"""
+
+import contextlib
+import ctypes
+import os
+import pickle
+import select
+import signal
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import pytest
+
+import pyshmkey
+from pyshmkey import Segment
+
+T = TypeVar("T")
+CLONE_NEWIPC = 0x08000000
+NOBODY = 65534
+CHILD_SECONDS = 60
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+def unshare_ipc() -> bool:
+    """Puts this thread and its later children into a new, empty IPC namespace."""
+    return bool(libc.unshare(CLONE_NEWIPC) == 0)
+
+
+own_namespace = unshare_ipc()
+
+
+def pytest_report_header() -> str:
+    return "IPC namespace: " + ("its own" if own_namespace else "shared with the host")
+
+
+def ipc_table(kind: str) -> list[dict[str, str]]:
+    """The rows of /proc/sysvipc/{shm,sem,msg}."""
+    header, *rows = Path("/proc/sysvipc", kind).read_text().splitlines()
+    return [dict(zip(header.split(), row.split(), strict=True)) for row in rows]
+
+
+def leftovers(before: set[str]) -> list[str]:
+    if own_namespace:
+        return [f"{kind}: {row}" for kind in ("shm", "sem", "msg") for row in ipc_table(kind)]
+    return [
+        f"shm: {row}"
+        for row in ipc_table("shm")
+        if row["shmid"] not in before
+        and row["cuid"] == str(os.geteuid())
+        and (row["cpid"] == str(os.getpid()) or not Path("/proc", row["cpid"]).exists())
+    ]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_left() -> Iterator[None]:
+    """Fails the session if it leaves a segment, a semaphore set or a queue behind."""
+    before = {row["shmid"] for row in ipc_table("shm")}
+    yield
+    left = leftovers(before)
+    assert not left, "left in the kernel's tables:\n" + "\n".join(left)
+
+
+@pytest.fixture
+def key() -> Iterator[int]:
+    """A random key; a segment that has it at the end is removed."""
+    value = pyshmkey.random_key()
+    yield value
+    with contextlib.suppress(FileNotFoundError):
+        Segment.open(value, readonly=True).remove()
+
+
+@pytest.fixture
+def tracked() -> Iterator[Callable[[Segment], Segment]]:
+    """tracked(segment) is that segment, and removes it at the end if it is still there."""
+    segments: list[Segment] = []
+
+    def track(segment: Segment) -> Segment:
+        segments.append(segment)
+        return segment
+
+    yield track
+    for segment in segments:
+        with contextlib.suppress(FileNotFoundError):
+            if not segment.marked_for_removal:
+                segment.remove()
+
+
+@pytest.fixture
+def segment(tracked: Callable[[Segment], Segment]) -> Segment:
+    """A private segment of 4096 bytes."""
+    return tracked(Segment.create(4096))
+
+
+class ChildError(Exception):
+    """A child died, hung, or failed with what the message shows."""
+
+
+class Child:
+    """A forked process that runs a function, as another user if uid is given."""
+
+    def __init__(self, function: Callable[[], Any], uid: int | None = None) -> None:
+        reader, writer = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            os.close(reader)
+            self._run(function, uid, writer)
+        os.close(writer)
+        self._reader = reader
+        self._alive = True
+
+    @staticmethod
+    def _run(function: Callable[[], Any], uid: int | None, writer: int) -> None:
+        try:
+            if uid is not None:
+                os.setgroups([])
+                os.setresgid(uid, uid, uid)
+                os.setresuid(uid, uid, uid)
+            answer = pickle.dumps((function(), None))
+        except BaseException as error:
+            try:
+                pickle.dumps(error)
+            except Exception:
+                error = ChildError(traceback.format_exc())
+            answer = pickle.dumps((None, error))
+        with os.fdopen(writer, "wb") as pipe:
+            pipe.write(answer)
+        os._exit(0)
+
+    def result(self) -> Any:
+        """What the function returned; raises what it raised, or ChildError if it died."""
+        answer = b""
+        while select.select([self._reader], [], [], CHILD_SECONDS)[0]:
+            part = os.read(self._reader, 65536)
+            if not part:
+                break
+            answer += part
+        else:
+            self.end()
+            raise ChildError(f"no answer within {CHILD_SECONDS} s")
+        _, status = os.waitpid(self.pid, 0)
+        self._alive = False
+        if status:
+            raise ChildError(f"exit code {os.waitstatus_to_exitcode(status)}")
+        value, error = pickle.loads(answer)
+        if error is not None:
+            raise error
+        return value
+
+    def kill(self) -> None:
+        """SIGKILL; returns when it is gone."""
+        if self._alive:
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+            self._alive = False
+
+    def end(self) -> None:
+        self.kill()
+        os.close(self._reader)
+
+
+class Fork(Protocol):
+    def __call__(self, function: Callable[[], Any], uid: int | None = None) -> Child: ...
+
+
+@pytest.fixture
+def fork() -> Iterator[Fork]:
+    """fork(function, uid=None) runs it in a child: .result(), .kill(). All are ended at last."""
+    children: list[Child] = []
+
+    def start(function: Callable[[], Any], uid: int | None = None) -> Child:
+        children.append(Child(function, uid))
+        return children[-1]
+
+    yield start
+    for child in children:
+        child.end()
+
+
+@pytest.fixture
+def nobody() -> int:
+    """The uid of a user who owns nothing; skips where we can't become it."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can act as another user")
+    return NOBODY
+
+
+@pytest.fixture
+def in_new_namespace(fork: Fork) -> Callable[[Callable[[], T]], T]:
+    """Runs a function in a child with an empty IPC namespace, whose sysctls it may set."""
+    if not own_namespace:
+        pytest.skip("no permission for an IPC namespace")
+
+    def run(function: Callable[[], T]) -> T:
+        def in_child() -> T:
+            assert unshare_ipc()
+            return function()
+
+        result: T = fork(in_child).result()
+        return result
+
+    return run
