@@ -57,6 +57,7 @@ static int create_and_map(Segment *self, key_t key, size_t size, mode_t mode)
     error = map(self, id, &self->made);
     if (error && error != -ENOENT)
         (void)shk_segment_remove(id);
+    self->made.key = key; /* to the kernel it is 0 if somebody has removed it by now */
     return error;
 }
 
@@ -67,21 +68,18 @@ static int map_by_key(Segment *self, key_t key, size_t size, mode_t mode)
 {
     for (;;) {
         int id, error = shk_segment_find(key, &id);
-        if (error == -ENOENT && size > 0) {
+        if (error == -ENOENT && size > 0)
             error = create_and_map(self, key, size, mode);
-            if (error != -EEXIST && error != -ENOENT)
-                return error;
-        } else if (error) {
-            return error;
-        } else {
+        else if (!error)
             error = map(self, id, &self->made);
-            if (error && error != -ENOENT)
-                return error;
-            if (!error && self->made.key == key && !(self->made.mode & SHM_DEST))
-                return 0;
-            if (!error)
-                unmap(self);
-        }
+        else
+            return error;
+        if (!error && self->made.key == key && !(self->made.mode & SHM_DEST))
+            return 0;
+        if (!error)
+            unmap(self);
+        else if (error != -ENOENT && error != -EEXIST)
+            return error;
         if (PyErr_CheckSignals() < 0)
             return -EINTR;
     }

@@ -111,7 +111,7 @@ static int check_security(const struct shk_segment_info *info, const struct shk_
 /* The segment went away: START_OVER; otherwise the error stands. */
 static int vanished(int rc)
 {
-    return rc == -EINVAL || rc == -EIDRM ? START_OVER : rc;
+    return rc == -ENOENT ? START_OVER : rc;
 }
 
 /* Checks before attaching, and again after: an id can't be reused while attached. */
@@ -122,7 +122,7 @@ static int attach(int id, bool readonly, const struct shk_address *address,
     for (int attached = 0; attached < 2; attached++) {
         int rc = shk_segment_stat(id, &c.info);
         if (rc == 0 && c.info.mode & SHM_DEST)
-            rc = shk__fail(-EIDRM, "segment %d is marked for removal", id);
+            rc = shk__fail(-ENOENT, "segment %d is marked for removal", id);
         if (rc == 0)
             rc = check_security(&c.info, address, access);
         if (rc == 0 && c.info.size < HEADER_SIZE)
@@ -146,13 +146,15 @@ static int attach(int id, bool readonly, const struct shk_address *address,
     return 0;
 }
 
-/* Removes the set that a condemned header names, and the segment. */
+/* Removes the set that a condemned header names, by id or by store id alone, and then
+ * the segment: while that is there, whoever comes next can find both. */
 static void remove_remains(const struct candidate *c)
 {
     uint32_t set_plus_one = shk__load(&c->header->semaphore_id_plus_one);
-    if (set_plus_one) {
+    int set_id = set_plus_one ? (int)(set_plus_one - 1) : shk__set_find(c->header->store_id);
+    if (set_id >= 0) {
         struct shk__set set;
-        shk__set_describe(&set, (int)(set_plus_one - 1), c->header->store_id);
+        shk__set_describe(&set, set_id, c->header->store_id);
         shk__set_remove(&set);
     }
     (void)shk_segment_remove(c->info.id);
@@ -163,10 +165,10 @@ static void remove_remains(const struct candidate *c)
 static bool may_condemn(const struct candidate *c, const struct shk__geometry *wanted)
 {
     static const struct shk_header_shm untouched;
-    if (shk__load(&c->header->birthmark) == SHK_BIRTHMARK)
-        return true;
-    return wanted && c->info.size == wanted->total_size && c->info.cuid == geteuid() &&
-           memcmp(c->header, &untouched, sizeof untouched) == 0;
+    bool pristine = wanted && c->info.size == wanted->total_size && c->info.cuid == geteuid() &&
+                    memcmp(c->header, &untouched, sizeof untouched) == 0;
+    /* The birthmark last: its creator may be storing it right now. */
+    return pristine || shk__load(&c->header->birthmark) == SHK_BIRTHMARK;
 }
 
 /* Waits for LIVE until the deadline. 0, START_OVER or an error. */
@@ -312,11 +314,16 @@ static int fill_header(const struct candidate *c, const struct shk__geometry *g,
 {
     struct shk_header_shm *h = c->header;
     shk__store(&h->birthmark, SHK_BIRTHMARK);
-    if (getrandom(h->store_id, sizeof h->store_id, 0) != sizeof h->store_id ||
-        getrandom(h->hash_key, sizeof h->hash_key, 0) != sizeof h->hash_key)
-        return shk__fail(-errno, "getrandom");
-    int set_id;
-    int rc = shk__set_create(mode, &set_id);
+    int set_id, rc;
+    do {
+        if (getrandom(h->store_id, sizeof h->store_id, 0) != sizeof h->store_id ||
+            getrandom(h->hash_key, sizeof h->hash_key, 0) != sizeof h->hash_key)
+            return shk__fail(-errno, "getrandom");
+        /* Whoever condemned us may have gone, and would not find a set made now. */
+        if (shk__load(&h->state) != SHK_STATE_MAKING)
+            return START_OVER;
+        rc = shk__set_create_keyed(h->store_id, mode, &set_id);
+    } while (rc == -EEXIST);
     if (rc < 0)
         return rc;
     shk__store(&h->semaphore_id_plus_one, (uint32_t)set_id + 1);
@@ -362,24 +369,25 @@ static int create_segment(key_t key, const struct shk_address *address,
     }
     c.header = base;
     c.info.id = id;
+    shk_store *store = NULL;
     rc = fill_header(&c, g, address, mode);
     if (rc == 0)
         rc = shk_segment_stat(id, &c.info);
-    uint64_t making = SHK_STATE_MAKING;
-    if (rc == 0 && shk__cas64(&c.header->state, &making, SHK_STATE_LIVE)) {
-        rc = make_handle(&c, address, access, out);
-        if (rc == 0)
-            return 0;
-        making = SHK_STATE_LIVE;
-        shk__cas64(&c.header->state, &making, SHK_STATE_REMOVED);
-    } else if (making == SHK_STATE_MAKING) {
-        /* Ours failed. If we can't condemn it, an opener has, and our failure was its doing. */
-        if (!shk__cas64(&c.header->state, &making, SHK_STATE_DEAD))
-            rc = START_OVER;
-    } else
-        rc = START_OVER;
+    if (rc == 0)
+        rc = make_handle(&c, address, access, &store);
+    /* The handle first: a published store belongs to everybody and can't be taken back. */
+    uint64_t state = SHK_STATE_MAKING;
+    if (!shk__cas64(&c.header->state, &state, rc == 0 ? SHK_STATE_LIVE : SHK_STATE_DEAD))
+        rc = START_OVER; /* an opener has condemned it, and a failure of ours was its doing */
+    else if (rc == 0) {
+        *out = store;
+        return 0;
+    }
     remove_remains(&c);
-    shk_segment_detach(c.header);
+    if (store)
+        shk_store_close(store);
+    else
+        shk_segment_detach(c.header);
     return rc;
 }
 
@@ -481,7 +489,8 @@ int shk_store_open(enum shk_intent intent, const struct shk_address *address,
 int shk_store_from_id(int id, const struct shk_access *access, shk_store **out)
 {
     int rc = open_segment(id, NULL, access, NULL, out);
-    return rc == START_OVER ? shk__fail(SHK_E_REMOVED, "segment %d was removed", id) : rc;
+    return rc == START_OVER ? shk__fail(-ENOENT, "segment %d is gone: removed, or never there", id)
+                            : rc;
 }
 
 void shk_store_close(shk_store *store)
@@ -512,10 +521,12 @@ void shk__removal_finish(const shk_store *store)
             shk__store(&words[i], 0);
         shk__store(&ledger->high_water, SHK_WIPED);
     }
-    (void)shk_segment_remove(store->info.id);
+    /* The set first: whoever finds the segment can finish both, but nobody finds the
+     * set alone. */
     struct shk__set set;
     shk__set_describe(&set, store->info.semaphore_id, store->info.store_id);
     shk__set_remove(&set);
+    (void)shk_segment_remove(store->info.id);
 }
 
 int shk_store_destroy(shk_store *store)
@@ -535,13 +546,13 @@ int shk_store_destroy(shk_store *store)
     int locked = shk__lock_acquire(&store->lock, shk_store_lock_timeout(store));
     uint64_t live = SHK_STATE_LIVE;
     /* Without its set a store can no longer be locked, only destroyed. */
-    if (locked < 0 && locked != -EIDRM && locked != SHK_E_CORRUPT)
-        rc = shk__load(state) == SHK_STATE_LIVE ? locked : SHK_E_REMOVED;
-    else if (!shk__cas64(state, &live, SHK_STATE_REMOVED))
-        rc = SHK_E_REMOVED;
+    if (locked < 0 && locked != -EIDRM && locked != SHK_E_CORRUPT &&
+        shk__load(state) == SHK_STATE_LIVE)
+        rc = locked;
     else {
-        rc = 0;
-        shk__removal_finish(store);
+        if (!shk__cas64(state, &live, SHK_STATE_REMOVED))
+            rc = SHK_E_REMOVED;
+        shk__removal_finish(store); /* also where another's destruction was broken off */
     }
     if (locked >= 0)
         shk__lock_release(&store->lock);

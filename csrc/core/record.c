@@ -140,7 +140,10 @@ enum shk__reading shk__slot_read(const shk_store *store, uint64_t entry, const u
      * retire's first store. */
     if (shk__load(at) != entry)
         return SHK__CHANGED;
-    return good && shk__load(&slot->generation) == generation ? SHK__READ : SHK__DISAGREES;
+    if (good && shk__load(&slot->generation) == generation)
+        return SHK__READ;
+    /* A retirement follows its commit, so an entry that still stands contradicts it. */
+    return shk__load(at) != entry ? SHK__CHANGED : SHK__DISAGREES;
 }
 
 void shk__slot_publish_locked(const shk_store *store, uint32_t number, uint64_t generation,

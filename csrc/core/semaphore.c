@@ -67,9 +67,9 @@ static int explain(const struct shk__set *set, int error)
     }
 }
 
-int shk__set_create(mode_t mode, int *id)
+static int create(key_t key, mode_t mode, int *id)
 {
-    int made = semget(IPC_PRIVATE, SEMAPHORES, IPC_CREAT | IPC_EXCL | (int)mode);
+    int made = semget(key, SEMAPHORES, IPC_CREAT | IPC_EXCL | (int)mode);
     if (made < 0)
         return shk__fail(-errno,
                          "semget(nsems=%u): the third and fourth number of sysctl kernel.sem limit "
@@ -77,6 +77,29 @@ int shk__set_create(mode_t mode, int *id)
                          SEMAPHORES);
     *id = made;
     return 0;
+}
+
+int shk__set_create(mode_t mode, int *id)
+{
+    return create(IPC_PRIVATE, mode, id);
+}
+
+/* Positive; from bytes that the identity leaves alone. */
+static key_t key_of(const uint8_t store_id[16])
+{
+    uint32_t word;
+    memcpy(&word, store_id + 12, sizeof word);
+    return (key_t)(word % INT32_MAX + 1);
+}
+
+int shk__set_create_keyed(const uint8_t store_id[16], mode_t mode, int *id)
+{
+    return create(key_of(store_id), mode, id);
+}
+
+int shk__set_find(const uint8_t store_id[16])
+{
+    return semget(key_of(store_id), 0, 0);
 }
 
 void shk__set_describe(struct shk__set *set, int id, const uint8_t store_id[16])

@@ -25,6 +25,12 @@ struct shk__set {
 
 /* A set without values yet; its id belongs into the header before anything else. */
 int shk__set_create(mode_t mode, int *id);
+/* The same under a key that follows from the store id. A header that holds the store
+ * id thus names the set before it exists, and a creator killed between semget and
+ * storing the id leaves nothing that can't be found. -EEXIST: draw another store id. */
+int shk__set_create_keyed(const uint8_t store_id[16], mode_t mode, int *id);
+/* The id of the set with the store id's key, whosever it is; -1. */
+int shk__set_find(const uint8_t store_id[16]);
 /* Describes the set `id` of the store `store_id`; asks nothing of the kernel. */
 void shk__set_describe(struct shk__set *set, int id, const uint8_t store_id[16]);
 /* Stores the constants. Only the creator, before publication. */

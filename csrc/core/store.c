@@ -18,8 +18,10 @@
 /* Why the lock could not be had, in terms of the store. */
 static int explain_lock(const shk_store *store, int rc)
 {
-    if (shk__load(&shk__header(store)->state) == SHK_STATE_REMOVED)
+    if (shk__load(&shk__header(store)->state) == SHK_STATE_REMOVED) {
+        shk__removal_finish(store); /* its destroyer may have died */
         return shk__fail(SHK_E_REMOVED, "store %d was destroyed", store->info.id);
+    }
     if (rc != -EIDRM && rc != SHK_E_CORRUPT)
         return rc;
     uint64_t here = shk__ipc_namespace();
