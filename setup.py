@@ -14,7 +14,7 @@ from pathlib import Path
 from setuptools import Extension, setup
 
 BUILDS = {
-    "release": ["-O2"],
+    "release": ["-O3"],
     "debug": ["-O0", "-g3", "-UNDEBUG"],
     "asan": ["-O1", "-g", "-UNDEBUG", "-fno-omit-frame-pointer", "-fsanitize=address"],
     "ubsan": ["-O1", "-g", "-UNDEBUG", "-fsanitize=undefined", "-fno-sanitize-recover=all"],
@@ -43,4 +43,4 @@ core = Extension(
 
 # Compile anew each time: whether an object is up to date can't be told from dates
 # alone when the kind of build may differ.
-setup(ext_modules=[core], options={"build_ext": {"force": True}})
+setup(ext_modules=[core], options={"build_ext": {"force": "1"}})

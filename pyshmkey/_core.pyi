@@ -80,6 +80,7 @@ def random_key() -> int:
     Nothing checks that it is free: create with it, and draw again on FileExistsError.
     """
 
+@final
 class SegmentStat(NamedTuple):
     """What the kernel knows of a segment (IPC_STAT), at one moment."""
 
@@ -331,4 +332,3 @@ class Segment:
         """detach(); the segment is not removed."""
 
     def __buffer__(self, flags: int, /) -> memoryview: ...
-

@@ -23,6 +23,7 @@ from pyshmkey import Segment
 
 T = TypeVar("T")
 CLONE_NEWIPC = 0x08000000
+SHM_DEST = 0o1000
 NOBODY = 65534
 CHILD_SECONDS = 60
 
@@ -49,7 +50,13 @@ def ipc_table(kind: str) -> list[dict[str, str]]:
 
 def leftovers(before: set[str]) -> list[str]:
     if own_namespace:
-        return [f"{kind}: {row}" for kind in ("shm", "sem", "msg") for row in ipc_table(kind)]
+        return [
+            f"{kind}: {row}"
+            for kind in ("shm", "sem", "msg")
+            for row in ipc_table(kind)
+            # Marked for removal: goes with the traceback of a failed test that holds it.
+            if not (kind == "shm" and int(row["perms"], 8) & SHM_DEST)
+        ]
     return [
         f"shm: {row}"
         for row in ipc_table("shm")

@@ -2,10 +2,12 @@
 
 import ctypes
 import errno
+import faulthandler
 import gc
 import inspect
 import os
 import re
+import resource
 import signal
 import stat
 import struct
@@ -28,7 +30,8 @@ MIB = 1 << 20
 
 
 def mappings() -> int:
-    """How many System V segments this process has mapped."""
+    """How many System V segments this process has mapped, garbage aside."""
+    gc.collect()
     return Path("/proc/self/maps").read_text().count("/SYSV")
 
 
@@ -234,7 +237,7 @@ def test_wrong_types() -> None:
     create: Any = Segment.create
     open_: Any = Segment.open
     from_id: Any = Segment.from_id
-    for call, message in [
+    calls: list[tuple[Callable[[], Any], str]] = [
         (lambda: create("10"), "size must be int, not str"),
         (lambda: create(1.0), "size must be int, not float"),
         (lambda: create(10, key=1.5), "a key is an int or a name .* not float"),
@@ -248,7 +251,8 @@ def test_wrong_types() -> None:
         (lambda: from_id("1"), "segment id must be int"),
         (lambda: Segment(), "cannot create"),
         (lambda: type("Sub", (Segment,), {}), "not an acceptable base type"),
-    ]:
+    ]
+    for call, message in calls:
         with pytest.raises(TypeError, match=message):
             call()
 
@@ -374,8 +378,7 @@ def test_with_closes_and_keeps_the_segment(key: int) -> None:
         assert not made.closed
     assert made.closed
     with pytest.raises(ZeroDivisionError), Segment.open(key) as found:
-        assert found.read(1) == b"x"
-        raise ZeroDivisionError
+        _ = 1 // (found.read(1)[0] - ord("x"))
     assert found.closed
 
 
@@ -384,7 +387,6 @@ def test_a_freed_handle_detaches(segment: Segment) -> None:
     other: Segment | None = Segment.from_id(segment.id)
     assert (segment.nattch, mappings()) == (2, before + 1)
     del other
-    gc.collect()
     assert (segment.nattch, mappings()) == (1, before)
 
 
@@ -415,11 +417,9 @@ def test_nothing_piles_up(key: int) -> None:
             Segment.open(key)
 
     cycle()
-    gc.collect()
     before = mappings(), len(os.listdir("/proc/self/fd")), sys.getrefcount(Segment)
     for _ in range(200):
         cycle()
-    gc.collect()
     assert before == (mappings(), len(os.listdir("/proc/self/fd")), sys.getrefcount(Segment))
 
 
@@ -457,7 +457,7 @@ def test_a_segment_that_is_gone(key: int) -> None:
             call()
         message = f"{command.format(id=made.id)}: the segment is gone (removed, or never there)"
         assert caught.value.errno == errno.ENOENT
-        assert caught.value.strerror.endswith(f"{message} (key={key:#x})")
+        assert str(caught.value).endswith(f"{message} (key={key:#x})")
 
 
 def test_an_id_that_came_round_is_no_mistake(in_new_namespace: InNamespace) -> None:
@@ -475,7 +475,7 @@ def test_an_id_that_came_round_is_no_mistake(in_new_namespace: InNamespace) -> N
             lambda: old.set(mode=0),
             lambda: old.uid,
         ):
-            with pytest.raises(FileNotFoundError, match="its id=.* means another one now"):
+            with pytest.raises(FileNotFoundError, match=r"its id=\d+ means another one now"):
                 call()
         assert old.closed
         assert old.marked_for_removal
@@ -515,7 +515,7 @@ def test_a_segment_outlives_a_killed_process(key: int, fork: Fork) -> None:
     child = fork(hold)
     while made.read(4) != b"held":
         time.sleep(0.001)
-    assert made.nattch == 2
+    assert made.nattch == 3  # the child's own, and the one it inherited
     child.kill()
     assert made.nattch == 1
     assert made.read(4) == b"held"
@@ -536,7 +536,7 @@ def test_removal_under_an_attached_process(key: int, fork: Fork) -> None:
     while made.read(2) != b"in":
         time.sleep(0.001)
     made.remove()
-    assert made.nattch == 2
+    assert made.nattch == 3  # the child's own, and the one it inherited
     made.write(b"out", 10)
     assert child.result() == (True, b"in")
     assert made.read(3, 20) == b"yes"
@@ -565,11 +565,12 @@ def test_another_user_is_refused_by_mode(key: int, fork: Fork, nobody: int) -> N
     made = Segment.create(10, key=key)
 
     def expect_refusals() -> None:
-        for opener in (
+        openers: list[Callable[[], Segment]] = [
             lambda: Segment.open(key),
             lambda: Segment.open(key, readonly=True),
             lambda: Segment.open_or_create(key, 10),
-        ):
+        ]
+        for opener in openers:
             with pytest.raises(PermissionError) as caught:
                 opener()
             assert caught.value.errno == errno.EACCES
@@ -656,15 +657,25 @@ def test_read_only_is_honest(segment: Segment) -> None:
     assert reader.buf.readonly
     with pytest.raises(TypeError):
         reader.buf[0] = 1
-    with pytest.raises((BufferError, TypeError), match="read-only|not writable"):
+    with pytest.raises((BufferError, TypeError), match=r"read-only|not writable"):
         (ctypes.c_char * 4).from_buffer(reader)
     assert reader.read(4) == b"data"
+
+
+PyBUF_WRITABLE = 1
+
+
+def ask_for_buffer(holder: object, flags: int) -> None:
+    """What C code does; Python's own callers turn BufferError into TypeError."""
+    view = ctypes.create_string_buffer(256)  # more than a Py_buffer
+    ctypes.pythonapi.PyObject_GetBuffer(ctypes.py_object(holder), view, flags)
+    ctypes.pythonapi.PyBuffer_Release(view)
 
 
 def test_a_writable_buffer_of_a_reader_is_a_buffer_error(segment: Segment) -> None:
     reader = Segment.from_id(segment.id, readonly=True)
     with pytest.raises(BufferError, match="attached read-only"):
-        Path("/dev/zero").open("rb", buffering=0).readinto(reader)  # type: ignore[attr-defined]
+        ask_for_buffer(reader, PyBUF_WRITABLE)
     reader.close()
     reader.attach()
     assert reader.readonly
@@ -699,6 +710,8 @@ def test_the_mapping_itself_is_read_only(segment: Segment, fork: Fork) -> None:
     def store() -> None:
         reader = Segment.from_id(segment.id, readonly=True)
         assert reader.address
+        faulthandler.disable()
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         ctypes.memset(reader.address, 1, 1)
 
     with pytest.raises(ChildError, match=f"exit code -{int(signal.SIGSEGV)}"):
@@ -824,9 +837,9 @@ def detach_until_refused(segment: Segment) -> None:
         try:
             segment.detach()
         except BufferError as error:
-            assert "call in progress" in str(error)
-            assert not segment.closed
-            return
+            if "call in progress" in str(error) and not segment.closed:
+                return
+            raise
         segment.attach()
     pytest.fail("no copy was ever caught in progress")
 
@@ -884,13 +897,13 @@ def test_a_live_view_keeps_the_segment_open(segment: Segment) -> None:
     one, two = segment.buf, memoryview(segment)
     part = one[10:20]
     for close in (segment.detach, segment.close, lambda: segment.__exit__(None, None, None)):
-        with pytest.raises(BufferError, match=r"can't detach: 2 views of the segment \(id="):
+        with pytest.raises(BufferError, match=r"can't detach .*: release its 2 live views first"):
             close()
     one.release()
-    with pytest.raises(BufferError, match="2 views"):
+    with pytest.raises(BufferError, match="2 live views"):
         segment.detach()  # `part` is left of `one`
     part.release()
-    with pytest.raises(BufferError, match="1 view of the segment"):
+    with pytest.raises(BufferError, match="1 live view first"):
         segment.detach()
     two[0] = 1
     two.release()

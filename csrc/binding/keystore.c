@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <structmember.h>
+#include <unistd.h>
 
 #define OPEN_TIMEOUT UINT64_C(2000000000)
 #define LOCK_TIMEOUT UINT64_C(5000000000)
@@ -25,7 +26,8 @@
 typedef struct {
     PyObject_HEAD
     shk_store *store;     /* NULL: closed */
-    Py_ssize_t calls;     /* running without the GIL */
+    Py_ssize_t calls;     /* running without the GIL, in the process calls_pid: */
+    pid_t calls_pid;      /* a forked child has none of its parent's */
     bool closing;
     struct shk_info info; /* stays after close */
     PyObject *weakrefs;
@@ -48,6 +50,11 @@ static void close_now(KeyStore *self)
     shk_store_close(store);
 }
 
+static Py_ssize_t calls_here(const KeyStore *self)
+{
+    return self->calls > 0 && self->calls_pid == getpid() ? self->calls : 0;
+}
+
 /* One call into the library; begin and end enclose it on one thread. */
 struct call {
     KeyStore *self;
@@ -62,8 +69,10 @@ static int on_wait(void *context)
         PyEval_RestoreThread(call->thread);
         rc = PyErr_CheckSignals();
         shk_thread_on_wait(on_wait, call); /* a handler may have used a store itself */
-    } else
-        call->self->calls++;
+    } else {
+        call->self->calls = calls_here(call->self) + 1;
+        call->self->calls_pid = getpid();
+    }
     call->thread = PyEval_SaveThread();
     return rc;
 }
@@ -667,7 +676,7 @@ static PyObject *keystore_close(PyObject *self_, PyObject *nothing)
 {
     (void)nothing;
     KeyStore *self = (KeyStore *)self_;
-    if (self->calls > 0)
+    if (calls_here(self) > 0)
         self->closing = true;
     else if (self->store)
         close_now(self);

@@ -293,11 +293,11 @@ static PyObject *detach(PyObject *object, PyObject *Py_UNUSED(unused))
     Segment *self = (Segment *)object;
     if (self->views > 0)
         return PyErr_Format(PyExc_BufferError,
-                            "can't detach: %zd view%s of the segment (id=%d) alive, release first",
-                            self->views, self->views == 1 ? " is" : "s are", self->made.id);
+                            "can't detach the segment (id=%d): release its %zd live view%s first",
+                            self->made.id, self->views, self->views == 1 ? "" : "s");
     if (self->copies > 0 && self->copies_pid == getpid())
         return PyErr_Format(PyExc_BufferError,
-                            "can't detach: a call in progress uses the segment (id=%d)",
+                            "can't detach the segment (id=%d): a call in progress uses it",
                             self->made.id);
     void *address = self->address;
     if (!address)

@@ -41,7 +41,7 @@ void shk__boot_id(uint8_t out[16])
         if (c == '-')
             continue;
         unsigned value = (unsigned)(c <= '9' ? c - '0' : c - 'a' + 10) & 15;
-        out[digit / 2] = (uint8_t)(out[digit / 2] << 4 | value);
+        out[digit / 2] = (uint8_t)((unsigned)out[digit / 2] << 4 | value);
         digit++;
     }
 }

@@ -67,6 +67,14 @@ static int explain(const struct shk__set *set, int error)
     }
 }
 
+/* Positive; from bytes that the identity leaves alone. */
+static key_t key_of(const uint8_t store_id[16])
+{
+    uint32_t word;
+    memcpy(&word, store_id + 12, sizeof word);
+    return (key_t)(word % INT32_MAX + 1);
+}
+
 static int create(key_t key, mode_t mode, int *id)
 {
     int made = semget(key, SEMAPHORES, IPC_CREAT | IPC_EXCL | (int)mode);
@@ -84,14 +92,6 @@ int shk__set_create(mode_t mode, int *id)
     return create(IPC_PRIVATE, mode, id);
 }
 
-/* Positive; from bytes that the identity leaves alone. */
-static key_t key_of(const uint8_t store_id[16])
-{
-    uint32_t word;
-    memcpy(&word, store_id + 12, sizeof word);
-    return (key_t)(word % INT32_MAX + 1);
-}
-
 int shk__set_create_keyed(const uint8_t store_id[16], mode_t mode, int *id)
 {
     return create(key_of(store_id), mode, id);
@@ -105,6 +105,7 @@ int shk__set_find(const uint8_t store_id[16])
 void shk__set_describe(struct shk__set *set, int id, const uint8_t store_id[16])
 {
     set->id = id;
+    set->key = key_of(store_id);
     set->identity[0] = MAGIC_0;
     set->identity[1] = MAGIC_1;
     for (unsigned i = 2; i < SHK_IDENTITY; i++) {
@@ -247,15 +248,10 @@ void shk__set_remove(const struct shk__set *set)
     if (check_identity(set) < 0) {
         /* Or it is the half-made set of a creator that was killed before SETALL. */
         struct semid_ds about;
-        unsigned short values[SEMAPHORES];
         if (semctl(set->id, 0, IPC_STAT, (union semun){.buf = &about}) < 0 ||
-            about.sem_nsems != SEMAPHORES || about.sem_otime != 0 ||
-            about.sem_perm.cuid != geteuid() ||
-            semctl(set->id, 0, GETALL, (union semun){.array = values}) < 0)
+            about.sem_perm.__key != set->key || about.sem_nsems != SEMAPHORES ||
+            about.sem_otime != 0)
             return;
-        for (size_t i = 0; i < SEMAPHORES; i++)
-            if (values[i] != 0)
-                return;
     }
     (void)semctl(set->id, 0, IPC_RMID);
 }

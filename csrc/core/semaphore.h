@@ -20,6 +20,7 @@
 
 struct shk__set {
     int id;
+    key_t key; /* under which its creator made it, see shk__set_create_keyed */
     uint16_t identity[SHK_IDENTITY];
 };
 

@@ -10,11 +10,8 @@ class Column(IntEnum):
     MESSAGES = 0
     ACCEPTED = 1
     LOOKUPS = 2
-    ROTATIONS = 3
-    REVOCATIONS = 4
-    BATCHES = 5
-    LOOP_NS = 6  # the server's: what its last whole batch took
-    STOP = 7  # the director's: a Stop
+    LOOP_NS = 3  # the server's: what its last whole batch took
+    STOP = 4  # the director's: a Stop
 
 
 class Stop(IntEnum):

@@ -11,9 +11,9 @@ from pyshmkey.demo.board import Board, Stop
 from pyshmkey.demo.wire import ANSWER, KEY_SIZE, NO_KEY, REQUEST, Kind, sign
 
 _KEYS = 100  # a request
-_PACKETS = 4  # sent with the same keys
+_PACKETS = 8  # sent with the same keys
 _MESSAGES = 100  # a packet
-_PAUSE = 0.004  # seconds between two packets: room for the key server on a small machine
+_PAUSE = 0.003  # seconds between two packets: room for the key server on a small machine
 _BAD = [Kind.STALE] * 3 + [Kind.FORGED] * 2 + [Kind.STRANGER]  # of 100 messages
 
 

@@ -19,6 +19,8 @@ from pathlib import Path
 from time import monotonic_ns
 from typing import NamedTuple
 
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
+
 
 class Operation(NamedTuple):
     """Give `pair` a new key under `key_id`, or revoke the key `key_id` it has."""
@@ -75,7 +77,7 @@ class Log:
         os.fsync(self._fd)
 
     def _write(self, entry: dict[str, object]) -> None:
-        line = json.dumps(entry, separators=(",", ":")).encode() + b"\n"
+        line = _ENCODER.encode(entry).encode() + b"\n"
         while line:
             line = line[os.write(self._fd, line) :]
 

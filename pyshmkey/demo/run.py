@@ -209,8 +209,7 @@ class _Director:
             "messages": total(Column.MESSAGES),
             "accepted": total(Column.ACCEPTED),
             "lookups": total(Column.LOOKUPS),
-            "rotations": total(Column.ROTATIONS),
-            "revocations": total(Column.REVOCATIONS),
+            "changes": stats.revision,
             "kills": self.kills,
             "takeovers": stats.takeovers,
             "recoveries": stats.recoveries,
@@ -263,8 +262,8 @@ class _Director:
         }
         result = audit(ledger, verdicts, sent)
         report.figures = self.figures() | {
-            "rotations": ledger.issued,
-            "revocations": ledger.revoked,
+            "issued": ledger.issued,
+            "revoked": ledger.revoked,
             "wrong": result.wrong,
             "torn": result.torn,
             "undecided": result.undecided,

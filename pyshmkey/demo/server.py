@@ -14,14 +14,14 @@ from pathlib import Path
 from random import Random
 from time import monotonic, monotonic_ns, perf_counter_ns
 
-from pyshmkey import KeyStore
+from pyshmkey import KeyRecord, KeyStore
 from pyshmkey.demo import log, wire
 from pyshmkey.demo.board import SERVER, Board, Column, Stop
 from pyshmkey.demo.log import Batch, Log, Operation
 
 BATCH = 2000  # operations
 _STAMP = 200  # operations between two stamps of the log
-_PAUSE = 0.02  # seconds of serving between two batches
+_PAUSE = 0.01  # seconds of serving before each batch
 _REVOKED = 0.03  # of the keys that a batch touches
 
 
@@ -48,11 +48,11 @@ class KeyServer:
         with selectors.DefaultSelector() as waiting:
             waiting.register(listener, selectors.EVENT_READ)
             while self.board.stop < Stop.EVERYBODY:
-                self._apply(self._plan())
                 pause_ends = monotonic() + _PAUSE
                 while (left := pause_ends - monotonic()) > 0:
                     for ready, _ in waiting.select(left):
                         self._serve(waiting, listener, ready.fileobj)
+                self._apply(self._plan())
 
     # ------------------------------------------------------------------- requests
 
@@ -70,8 +70,8 @@ class KeyServer:
 
     def _answer(self, wanted: tuple[int]) -> bytes:
         self.row[Column.LOOKUPS] += 1
-        record = self.store.record(*wire.names(*wanted))
-        if not record.valid:
+        record = self._record(*wanted)
+        if record is None or not record.valid:
             return wire.ANSWER.pack(wire.NO_KEY, b"")
         return wire.ANSWER.pack(record.key_id, record.key)
 
@@ -80,23 +80,22 @@ class KeyServer:
     def _plan(self) -> list[Operation]:
         """First keys for pairs without; then, for pairs at random, mostly new ones."""
         if len(self.store) < self.pairs:
-            return [self._issue(pair) for pair in range(self.pairs) if not self._has(pair)]
+            return [self._issue(pair) for pair in range(self.pairs) if not self._record(pair)]
         return list(map(self._change, self.random.sample(range(self.pairs), min(BATCH, self.pairs))))
 
-    def _has(self, pair: int) -> bool:
+    def _record(self, pair: int) -> KeyRecord | None:
         try:
-            self.store.record(*wire.names(pair))
+            return self.store.record(*wire.names(pair))
         except KeyError:
-            return False
-        return True
+            return None
 
     def _issue(self, pair: int) -> Operation:
         self.next_key_id += 1
         return Operation(pair, self.next_key_id - 1, revoke=False)
 
     def _change(self, pair: int) -> Operation:
-        record = self.store.record(*wire.names(pair))
-        if record.valid and self.random.random() < _REVOKED:
+        record = self._record(pair)
+        if record and record.valid and self.random.random() < _REVOKED:
             return Operation(pair, record.key_id, revoke=True)
         return self._issue(pair)
 
@@ -109,9 +108,8 @@ class KeyServer:
 
     def _apply(self, operations: list[Operation]) -> None:
         calls = [self._call(operation) for operation in operations]
-        self.batches = max(self.batches, self.row[Column.BATCHES]) + 1
+        self.batches += 1
         self.log.intend(self.batches, operations)
-        self.row[Column.BATCHES] = self.batches
         os.write(self.bell, b"!")  # whoever wants to kill us while we write: now
         begin = perf_counter_ns()
         for count in range(0, len(calls), _STAMP):
@@ -121,18 +119,14 @@ class KeyServer:
                 call()
         self.row[Column.LOOP_NS] = perf_counter_ns() - begin
         self.log.applied(len(calls), sync=True)
-        revocations = sum(operation.revoke for operation in operations)
-        self.row[Column.REVOCATIONS] += revocations
-        self.row[Column.ROTATIONS] += len(operations) - revocations
 
     # ------------------------------------------------------------------- after a kill
 
     def _took_effect(self, operation: Operation) -> bool:
-        try:
-            record = self.store.record(*wire.names(operation.pair))
-        except KeyError:
+        record = self._record(operation.pair)
+        if record is None or record.key_id != operation.key_id:
             return False
-        return record.key_id == operation.key_id and record.valid != operation.revoke
+        return record.valid != operation.revoke
 
     def _reconcile(self, batch: Batch) -> None:
         """Finds where the last server was killed; finishes its batch or abandons the rest."""

@@ -33,6 +33,20 @@
 
 #include "shk.h"
 
+#ifndef __has_feature
+#define __has_feature(feature) 0
+#endif
+#if defined(__SANITIZE_THREAD__) || __has_feature(thread_sanitizer)
+#define TEST_TSAN 1
+const char *__tsan_default_options(void);
+const char *__tsan_default_options(void)
+{
+    return "atexit_sleep_ms=0"; /* by default each process takes a second to exit */
+}
+#else
+#define TEST_TSAN 0
+#endif
+
 #define TEST_SECONDS 120 /* a test that takes longer hangs */
 #define TEST_SKIPPED 77
 
@@ -46,7 +60,9 @@ struct test {
 
 /* ---------------------------------------------------------------- checks -- */
 
-/* Ends the calling process; test_join and test_main notice. */
+static bool test_is_grouped; /* this process belongs to a test's process group */
+
+/* Ends the whole test: others would wait for this process's next step. */
 static _Noreturn inline __attribute__((format(printf, 3, 4))) void
 test_fail(const char *file, int line, const char *format, ...)
 {
@@ -56,6 +72,8 @@ test_fail(const char *file, int line, const char *format, ...)
     (void)vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
     (void)fprintf(stderr, "%s:%d: %s\n", file, line, text);
+    if (test_is_grouped)
+        (void)kill(0, SIGKILL);
     _exit(1);
 }
 
@@ -272,6 +290,7 @@ static inline int test_main(int argc, char **argv, const struct test *tests, siz
         pid_t pid = test_fork();
         if (pid == 0) {
             CHECK(setpgid(0, 0) == 0);
+            test_is_grouped = true;
             CHECK(sigprocmask(SIG_SETMASK, &before, NULL) == 0);
             tests[i].run();
             exit(0);

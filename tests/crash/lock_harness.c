@@ -358,10 +358,10 @@ static void make_arena(void)
     arena = id < 0 ? (void *)-1 : shmat(id, NULL, 0);
     if (arena == (void *)-1)
         quit(2, "a segment of %zu bytes: %s", sizeof *arena, strerror(errno));
-    int rc = shk__set_create(0600, &set_id);
+    if (getrandom(store_id, sizeof store_id, 0) != sizeof store_id)
+        quit(2, "getrandom: %s", strerror(errno));
+    int rc = shk__set_create_keyed(store_id, 0600, &set_id);
     if (rc == 0) {
-        if (getrandom(store_id, sizeof store_id, 0) != sizeof store_id)
-            quit(2, "getrandom: %s", strerror(errno));
         shk__set_describe(&set, set_id, store_id);
         rc = shk__set_initialise(&set);
     }

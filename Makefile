@@ -1,0 +1,47 @@
+# The commands people type. `make demo` and `make test` set up all they need in .venv.
+
+PYTHON ?= python3
+VENV = .venv
+BIN = $(VENV)/bin
+SOURCES = pyproject.toml setup.py $(wildcard csrc/core/*.[ch] csrc/binding/*.[ch])
+
+help:
+	@echo 'make demo      a key server, clients and workers on a store, with kills: about 20 s'
+	@echo 'make test      the C tests, the lock under kills, pytest'
+	@echo 'make test-all  pytest with every CPython from 3.11 on that is found'
+	@echo 'make bench     lookups and writes beside a dict'
+	@echo 'make prove     the long kill runs: about 5 minutes'
+	@echo 'make lint      gcc and clang warnings, ruff, mypy, stubtest'
+	@echo 'make clean     removes what was built, and .venv'
+
+demo: $(VENV)/demo
+	$(BIN)/shmkey demo $(DEMO)
+
+test: $(VENV)/test
+	$(MAKE) --no-print-directory -C csrc test
+	$(MAKE) --no-print-directory -C tests/crash short
+	$(BIN)/python -m pytest $(PYTEST)
+
+test-all: $(VENV)/test
+	tools/test_all.sh
+
+bench: $(VENV)/test
+	$(BIN)/python benchmarks/bench.py $(BENCH)
+
+prove: $(VENV)/test
+	$(MAKE) --no-print-directory -C tests/crash prove
+	$(BIN)/python -m pytest --full tests/test_oracle.py tests/test_races.py
+
+lint: $(VENV)/lint
+	tools/lint.sh $(BIN)
+
+# One environment; each mark says which extra it has, built from these sources.
+$(VENV)/%: $(SOURCES)
+	tools/venv.sh $(PYTHON) $(VENV) $*
+
+clean:
+	$(MAKE) --no-print-directory -C csrc clean
+	$(MAKE) --no-print-directory -C tests/crash clean
+	rm -rf $(VENV) build dist *.egg-info pyshmkey/_core.*.so
+
+.PHONY: help demo test test-all bench prove lint clean
