@@ -2,8 +2,9 @@
 
 from os import PathLike
 from types import TracebackType
-from typing import NamedTuple, Self, SupportsIndex, final
+from typing import Final, Self, SupportsIndex, final
 
+from _typeshed import structseq
 from typing_extensions import Buffer
 
 # Errors. A failed system call is an OSError (FileNotFoundError, PermissionError, ...)
@@ -81,42 +82,89 @@ def random_key() -> int:
     """
 
 @final
-class SegmentStat(NamedTuple):
+class SegmentStat(structseq[int | None], tuple[int | None, ...]):
     """What the kernel knows of a segment (IPC_STAT), at one moment."""
 
-    id: int
-    """The segment's id."""
-    key: int
-    """Its key; 0 if private or marked for removal."""
-    size: int
-    """Bytes, as asked for at creation."""
-    mode: int
-    """The 9 permission bits."""
-    uid: int
-    """The owner's uid."""
-    gid: int
-    """The owner's gid."""
-    cuid: int
-    """The creator's uid."""
-    cgid: int
-    """The creator's gid."""
-    creator_pid: int
-    """Who created it; 0: another namespace."""
-    last_pid: int
-    """Who attached or detached last; 0: nobody yet, or another namespace."""
-    nattch: int
-    """How often it is attached."""
-    attach_time: int | None
-    """The last attach, in seconds since the epoch; None: never."""
-    detach_time: int | None
-    """The last detach, in seconds since the epoch; None: never."""
-    change_time: int
-    """Creation or the last set(), in seconds since the epoch."""
-    marked_for_removal: bool
-    """True after remove() by anybody."""
+    __match_args__: Final = (
+        "id",
+        "key",
+        "size",
+        "mode",
+        "uid",
+        "gid",
+        "cuid",
+        "cgid",
+        "creator_pid",
+        "last_pid",
+        "nattch",
+        "attach_time",
+        "detach_time",
+        "change_time",
+        "marked_for_removal",
+    )
+
+    @property
+    def id(self) -> int:
+        """The segment's id."""
+
+    @property
+    def key(self) -> int:
+        """Its key; 0 if private or marked for removal."""
+
+    @property
+    def size(self) -> int:
+        """Bytes, as asked for at creation."""
+
+    @property
+    def mode(self) -> int:
+        """The 9 permission bits."""
+
+    @property
+    def uid(self) -> int:
+        """The owner's uid."""
+
+    @property
+    def gid(self) -> int:
+        """The owner's gid."""
+
+    @property
+    def cuid(self) -> int:
+        """The creator's uid."""
+
+    @property
+    def cgid(self) -> int:
+        """The creator's gid."""
+
+    @property
+    def creator_pid(self) -> int:
+        """Who created it; 0: another namespace."""
+
+    @property
+    def last_pid(self) -> int:
+        """Who attached or detached last; 0: nobody yet, or another namespace."""
+
+    @property
+    def nattch(self) -> int:
+        """How often it is attached."""
+
+    @property
+    def attach_time(self) -> int | None:
+        """The last attach, in seconds since the epoch; None: never."""
+
+    @property
+    def detach_time(self) -> int | None:
+        """The last detach, in seconds since the epoch; None: never."""
+
+    @property
+    def change_time(self) -> int:
+        """Creation or the last set(), in seconds since the epoch."""
+
+    @property
+    def marked_for_removal(self) -> bool:
+        """True after remove() by anybody."""
 
 @final
-class Segment:
+class Segment(Buffer):
     """A System V shared-memory segment.
 
     Made by create(), open(), open_or_create() or from_id(). memoryview(segment) is its
@@ -330,5 +378,3 @@ class Segment:
         /,
     ) -> None:
         """detach(); the segment is not removed."""
-
-    def __buffer__(self, flags: int, /) -> memoryview: ...

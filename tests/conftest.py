@@ -38,6 +38,16 @@ def unshare_ipc() -> bool:
 own_namespace = unshare_ipc()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--full", action="store_true", help="run kill tests at their full length")
+
+
+@pytest.fixture(scope="session")
+def full(pytestconfig: pytest.Config) -> bool:
+    """True if the tests that kill are to run at their full length (--full)."""
+    return bool(pytestconfig.getoption("--full"))
+
+
 def pytest_report_header() -> str:
     return "IPC namespace: " + ("its own" if own_namespace else "shared with the host")
 

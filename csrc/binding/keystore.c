@@ -165,12 +165,13 @@ static void opening_close(struct opening *o)
     PyMem_Free(o->trust);
 }
 
-static int set_size(PyObject *argument, const char *what, uint32_t *out)
+static int set_size(PyObject *argument, const char *what, uint32_t low, uint32_t high,
+                    uint32_t *out)
 {
     long long value;
     if (!argument)
         return 0;
-    if (args_integer(argument, what, 1, UINT32_MAX, &value) < 0)
+    if (args_integer(argument, what, low, high, &value) < 0)
         return -1;
     *out = (uint32_t)value;
     return 0;
@@ -182,8 +183,8 @@ static int set_shape(struct shk_shape *shape, PyObject *capacity, PyObject *id_s
     long long pairs;
     *shape = (struct shk_shape){.mode = 0600};
     if (args_integer(capacity, "capacity", 1, SHK_CAPACITY_MAX, &pairs) < 0 ||
-        set_size(id_size, "id_size", &shape->id_size) < 0 ||
-        set_size(key_size, "key_size", &shape->key_size) < 0)
+        set_size(id_size, "id_size", SHK_ID_SIZE_MIN, SHK_ID_SIZE_MAX, &shape->id_size) < 0 ||
+        set_size(key_size, "key_size", 1, SHK_KEY_SIZE_MAX, &shape->key_size) < 0)
         return -1;
     shape->capacity = (uint64_t)pairs;
     return mode ? args_mode(mode, &shape->mode) : 0;
@@ -695,6 +696,15 @@ static PyObject *keystore_exit(PyObject *self, PyObject *const *args, Py_ssize_t
     return keystore_close(self, NULL);
 }
 
+static PyObject *refuse_pickling(PyObject *self, PyObject *protocol)
+{
+    (void)protocol;
+    return PyErr_Format(PyExc_TypeError,
+                        "a KeyStore is a handle of this process and is neither pickled nor copied; "
+                        "pass its id (%d) and open it there with from_id",
+                        ((KeyStore *)self)->info.id);
+}
+
 static void dealloc(PyObject *self_)
 {
     KeyStore *self = (KeyStore *)self_;
@@ -865,6 +875,7 @@ static PyMethodDef methods[] = {
     METHOD(close, METH_NOARGS, "close($self)\n--\n\nDetaches; the store itself stays."),
     {"__enter__", keystore_enter, METH_NOARGS, NULL},
     {"__exit__", (PyCFunction)(void (*)(void))keystore_exit, METH_FASTCALL, NULL},
+    {"__reduce_ex__", refuse_pickling, METH_O, "Refused: a handle belongs to its process."},
     {NULL, NULL, 0, NULL},
 };
 

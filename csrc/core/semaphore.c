@@ -80,8 +80,9 @@ static int create(key_t key, mode_t mode, int *id)
     int made = semget(key, SEMAPHORES, IPC_CREAT | IPC_EXCL | (int)mode);
     if (made < 0)
         return shk__fail(-errno,
-                         "semget(nsems=%u): the third and fourth number of sysctl kernel.sem limit "
-                         "the semaphores of a set and of the host",
+                         "semget(nsems=%u): sysctl kernel.sem limits the semaphores of a set (SEMMSL, "
+                         "its first number), of the host (SEMMNS, the second) and the number of "
+                         "sets (SEMMNI, the fourth)",
                          SEMAPHORES);
     *id = made;
     return 0;
@@ -203,6 +204,14 @@ struct take {
     int id;
     struct sembuf operation;
 };
+
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+/* Its own clone takes every child for a forked one that has a copy of the memory. */
+extern int __clone(int (*)(void *), void *, int, void *, ...);
+#define clone __clone
+#endif
+#endif
 
 /* The child shares our memory but not our undo list, and runs no libc code but
  * the two raw calls: it must leave nothing changed in the parent. */

@@ -10,7 +10,7 @@ from time import sleep
 from pyshmkey.demo.board import Board, Stop
 from pyshmkey.demo.wire import ANSWER, KEY_SIZE, NO_KEY, REQUEST, Kind, sign
 
-_KEYS = 100  # a request
+_KEYS = 50  # a request
 _PACKETS = 8  # sent with the same keys
 _MESSAGES = 100  # a packet
 _PAUSE = 0.003  # seconds between two packets: room for the key server on a small machine
@@ -34,7 +34,7 @@ class KeySource:
         while True:
             try:
                 self._socket.send(request)
-                if answer := self._socket.recv(1 << 16):
+                if answer := self._socket.recv(_KEYS * ANSWER.size):
                     break
             except ConnectionError:
                 pass

@@ -51,14 +51,14 @@ class Home:
         self._janitor.start()
         return self
 
-    def create_store(self, capacity: int) -> None:
+    def create_store(self, capacity: int, key_size: int) -> None:
         """Creates the store `name` and remembers its ids for leftovers()."""
-        with KeyStore.create(self.name, capacity) as store:
+        with KeyStore.create(self.name, capacity, key_size=key_size) as store:
             self._kernel_ids = {"shm": store.id, "sem": store.semaphore_id}
 
-    def start(self, main: Callable[..., None], *args: object) -> BaseProcess:
+    def start(self, main: Callable[..., None], *args: object, nice: int = 0) -> BaseProcess:
         """A process that runs main(*args)."""
-        process = get_context("fork").Process(target=_run, args=(os.getpid(), main, args))
+        process = get_context("fork").Process(target=_run, args=(os.getpid(), nice, main, args))
         self._processes.append(process)
         process.start()
         return process
@@ -100,8 +100,9 @@ class Home:
         self._clear()
 
 
-def _run(director: int, main: Callable[..., None], args: tuple[object, ...]) -> None:
+def _run(director: int, nice: int, main: Callable[..., None], args: tuple[object, ...]) -> None:
     """Each other process: dies with the director, leaves Ctrl-C to it."""
+    os.nice(nice)
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)

@@ -19,6 +19,7 @@ from pathlib import Path
 from time import monotonic_ns
 from typing import NamedTuple
 
+_TAIL = 1 << 20  # bytes; a batch with its stamps takes less than a tenth
 _ENCODER = json.JSONEncoder(separators=(",", ":"))
 
 
@@ -56,8 +57,9 @@ class Log:
 
     def __init__(self, path: Path) -> None:
         self._fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        whole = path.read_bytes().rfind(b"\n") + 1
-        os.ftruncate(self._fd, whole)  # a line cut short by a kill was never relied upon
+        tail = _tail(path)
+        torn = len(tail) - (tail.rfind(b"\n") + 1)  # a line cut short: nobody relied on it
+        os.ftruncate(self._fd, os.fstat(self._fd).st_size - torn)
 
     def intend(self, number: int, operations: list[Operation]) -> None:
         """Must return before the first of them is applied."""
@@ -82,11 +84,27 @@ class Log:
             line = line[os.write(self._fd, line) :]
 
 
-def read(path: Path, *, last_only: bool = False) -> list[Batch]:
-    """The batches in `path`, in order, or only the last one."""
-    data = path.read_bytes()
+def _tail(path: Path) -> bytes:
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - _TAIL))
+        return file.read()
+
+
+def last(path: Path) -> Batch | None:
+    """The last batch in `path`."""
+    tail = _tail(path)
+    return _parse(tail[tail.rfind(b'{"batch"') :])[0] if tail else None
+
+
+def read(path: Path) -> list[Batch]:
+    """All batches in `path`, in order."""
+    return _parse(path.read_bytes())
+
+
+def _parse(data: bytes) -> list[Batch]:
     batches: list[Batch] = []
-    for line in data[max(data.rfind(b'{"batch"'), 0) if last_only else 0 :].splitlines():
+    for line in data.splitlines():
         entry = json.loads(line)
         if "batch" in entry:
             operations = [Operation(*operation) for operation in entry["operations"]]

@@ -1,5 +1,6 @@
 """The director: starts everybody, kills the key server again and again, and has it audited."""
 
+import gc
 import os
 import secrets
 import socket
@@ -12,7 +13,7 @@ from random import Random
 from time import monotonic, sleep
 
 from pyshmkey import KeyStore
-from pyshmkey.demo import client, log, server, worker
+from pyshmkey.demo import client, log, server, wire, worker
 from pyshmkey.demo.audit import Ledger, audit, compare
 from pyshmkey.demo.board import DIRECTOR, FIRST, Board, Column, Stop
 from pyshmkey.demo.home import Home, Signals
@@ -21,6 +22,7 @@ _WINDING_UP = 0.15  # share of the time that is kept for draining and the audit
 _PATIENCE = 3  # times the asked seconds, should the goals take longer
 _NUMBERS = 1 << 32  # messages that one client can number
 _REFRESH = 0.1  # seconds
+_NICE = 5  # workers and clients: the key server and its killer go first
 _JOIN = 30.0  # seconds in which a process must end once told to
 
 Watch = Callable[[dict[str, int]], None]
@@ -97,7 +99,9 @@ class _Director:
 
     def direct(self, begin: float) -> None:
         """From the first key to the last verdict."""
-        self.home.create_store(self.options.pairs)
+        self.home.create_store(self.options.pairs, wire.KEY_SIZE)
+        list(map(wire.names, range(self.options.pairs)))  # cached here for all processes
+        gc.freeze()  # no child need walk, and so copy, what is here already
         self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.outlet, intake = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         with (
@@ -126,6 +130,7 @@ class _Director:
                 intake,
                 self.home.directory / f"verdicts-{number}",
                 self.board.row(FIRST + number),
+                nice=_NICE,
             )
             for number in range(self.options.workers)
         ]
@@ -141,6 +146,7 @@ class _Director:
                 number * _NUMBERS,
                 self.random.randrange(_NUMBERS),
                 self.board,
+                nice=_NICE,
             )
             for number in range(self.options.clients)
         ]

@@ -10,6 +10,7 @@ import selectors
 import socket
 from collections.abc import Callable
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from random import Random
 from time import monotonic, monotonic_ns, perf_counter_ns
@@ -19,8 +20,8 @@ from pyshmkey.demo import log, wire
 from pyshmkey.demo.board import SERVER, Board, Column, Stop
 from pyshmkey.demo.log import Batch, Log, Operation
 
-BATCH = 2000  # operations
-_STAMP = 200  # operations between two stamps of the log
+_BATCH = 2000  # operations
+_STAMP = 500  # operations between two stamps of the log
 _PAUSE = 0.01  # seconds of serving before each batch
 _REVOKED = 0.03  # of the keys that a batch touches
 
@@ -40,8 +41,8 @@ class KeyServer:
         self.random = Random(seed)
         self.batches = 0
         self.next_key_id = store.stats().last_key_id + 1
-        if before := log.read(path, last_only=True):
-            self._reconcile(before[0])
+        if batch := log.last(path):
+            self._reconcile(batch)
 
     def run(self, listener: socket.socket) -> None:
         """Serves and rotates until told to stop."""
@@ -80,8 +81,9 @@ class KeyServer:
     def _plan(self) -> list[Operation]:
         """First keys for pairs without; then, for pairs at random, mostly new ones."""
         if len(self.store) < self.pairs:
-            return [self._issue(pair) for pair in range(self.pairs) if not self._record(pair)]
-        return list(map(self._change, self.random.sample(range(self.pairs), min(BATCH, self.pairs))))
+            missing = (pair for pair in range(self.pairs) if not self._record(pair))
+            return list(map(self._issue, islice(missing, _BATCH)))
+        return list(map(self._change, self.random.sample(range(self.pairs), min(_BATCH, self.pairs))))
 
     def _record(self, pair: int) -> KeyRecord | None:
         try:
@@ -94,9 +96,10 @@ class KeyServer:
         return Operation(pair, self.next_key_id - 1, revoke=False)
 
     def _change(self, pair: int) -> Operation:
-        record = self._record(pair)
-        if record and record.valid and self.random.random() < _REVOKED:
-            return Operation(pair, record.key_id, revoke=True)
+        if self.random.random() < _REVOKED:
+            record = self._record(pair)
+            if record and record.valid:
+                return Operation(pair, record.key_id, revoke=True)
         return self._issue(pair)
 
     def _call(self, operation: Operation) -> Callable[[], object]:

@@ -300,8 +300,18 @@ static void kill_one(unsigned long i)
     seen.kills_inside += place->phase == INSIDE;
 }
 
-/* Waits until every writer has acquired once more. False: one is stuck or has died of itself. */
-static bool calm(void)
+static void end_all(void)
+{
+    for (unsigned long i = 0; i < options.writers; i++) {
+        kill(pids[i], SIGKILL);
+        (void)waitpid(pids[i], NULL, 0);
+    }
+}
+
+/* Waits until every writer has acquired once more. STUCK and FAILED: one did not, or
+ * ended of itself. */
+enum calm { CALM, STUCK, FAILED };
+static enum calm calm(void)
 {
     uint64_t before[WRITERS_MAX];
     uint64_t deadline = shk__monotonic() + PATIENCE;
@@ -312,18 +322,18 @@ static bool calm(void)
         if (waitpid(pids[i], &status, WNOHANG) > 0) {
             bury(i, status);
             spawn(i);
-            return false;
+            return FAILED;
         }
         if (shk__load(&arena->places[i].acquisitions) != before[i]) {
             i++;
         } else if (shk__monotonic() > deadline) {
             seen.stuck++;
-            return false;
+            return STUCK;
         } else {
             pause_for(SHK_MILLISECOND / 4);
         }
     }
-    return true;
+    return CALM;
 }
 
 static int report(void)
@@ -339,7 +349,7 @@ static int report(void)
     bool held = overlaps == 0 && lost == 0 && seen.stuck == 0 && seen.crashed == 0 &&
                 seen.kills >= options.kills && takeovers > 0;
     if (seen.failure != 0)
-        printf("a writer ended with: %s\n", shk_error_message((int)seen.failure));
+        printf("the last writer that failed: %s\n", shk_error_message((int)seen.failure));
     printf("{\"lock\": \"%s\", \"seed\": %lu, \"writers\": %lu, \"kills\": %lu, "
            "\"kills_inside\": %lu, \"takeovers\": %llu, \"acquisitions\": %llu, "
            "\"two_owners\": %llu, \"lost_updates\": %llu, \"longest_wait_ms\": %.1f, "
@@ -370,6 +380,19 @@ static void make_arena(void)
     robust_initialise();
 }
 
+static enum calm replace_mutex(void)
+{
+    end_all();
+    robust_initialise();
+    arena->inside = 0;
+    arena->second = arena->first;
+    for (unsigned long i = 0; i < options.writers; i++) {
+        arena->places[i].failure = 0;
+        spawn(i);
+    }
+    return CALM;
+}
+
 static int control(void)
 {
     own_namespace = open("/proc/self/ns/pid", O_RDONLY | O_CLOEXEC);
@@ -379,7 +402,13 @@ static int control(void)
     random_start(options.seed);
     for (unsigned long i = 0; i < options.writers; i++)
         spawn(i);
-    while (calm() && seen.kills < options.kills) {
+    for (;;) {
+        enum calm state = calm();
+        /* After some overlaps the robust mutex is unusable for ever: count on with a new one. */
+        if (state == FAILED && strcmp(options.lock, "robust") == 0)
+            state = replace_mutex();
+        if (state != CALM || seen.kills >= options.kills)
+            break;
         for (unsigned i = 0; i < KILLS_BETWEEN_CALMS && seen.kills < options.kills; i++) {
             /* Often at once, so that heirs are killed while they take over. */
             if (random_below(4) != 0)
@@ -389,10 +418,7 @@ static int control(void)
             spawn(victim);
         }
     }
-    for (unsigned long i = 0; i < options.writers; i++) {
-        kill(pids[i], SIGKILL);
-        (void)waitpid(pids[i], NULL, 0);
-    }
+    end_all();
     return report();
 }
 

@@ -1,6 +1,6 @@
 """Is every acknowledged write there after kill -9, and nothing else?
 
-    controller --fork--> 8 writers, killed at random and replaced     4 readers, read-only
+    controller --fork--> 8 writers, killed at random and replaced     2 readers, read-only
          \\                   |  intended[pair] = n, the call, acked[pair] = n      |
           +-- ledger, in memory shared outside the store ------------------------+
 
@@ -37,9 +37,9 @@ from dataclasses import dataclass, field
 from pyshmkey import KeyRevokedError, KeyStore, Status
 
 WRITERS = 8
-READERS = 4
+READERS = 2
 PAIRS_EACH = 6
-KEY_SIZE = 32_768  # bytes: a long write is hit more often
+KEY_SIZE = 65_536  # bytes: a long write is hit more often
 LOCK_TIMEOUT = 5.0  # seconds
 READER_PATIENCE = 4.0  # seconds until a reader beside a stopped writer must have answered
 CYCLE = ("put", "rotate", "put", "rotate", "revoke", "put", "delete")
@@ -82,8 +82,8 @@ class Values:
     def value(self, pair: int, n: int) -> bytes:
         mixed = (pair * 0x9E3779B1 + n * 0x85EBCA77) & 0xFFFFFFFF
         # One in eight is short.
-        longest = 64 if mixed % 8 == 0 else KEY_SIZE
-        length = self.head.size + 1 + (mixed >> 3) % (longest - self.head.size)
+        shortest, longest = (17, 64) if mixed % 8 == 0 else (KEY_SIZE // 2, KEY_SIZE)
+        length = shortest + (mixed >> 3) % (longest - shortest + 1)
         start = (mixed >> 11) % KEY_SIZE
         return self.head.pack(pair, n) + self._pool[start : start + length - self.head.size]
 
@@ -239,6 +239,7 @@ class Oracle:
             libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
             if os.getppid() != parent:
                 os._exit(1)
+            os.nice(5)  # the controller must get its turn among them
             random.seed(seed)
             readonly = kind == "reader"
             store = KeyStore.from_id(
@@ -281,11 +282,11 @@ class Oracle:
             if not word:
                 continue
             token = (word & ~LOCK_WAITERS) - 1
-            for _ in range(self.random.randrange(60)):
+            pid = libc.semctl(self.store.semaphore_id, token, GETPID)
+            for _ in range(self.random.randrange(40)):
                 if self.lock_word.value & ~LOCK_WAITERS != token + 1:
                     break
             else:
-                pid = libc.semctl(self.store.semaphore_id, token, GETPID)
                 if pid in self.writers:
                     return int(pid)
         return None
@@ -304,7 +305,7 @@ class Oracle:
 
     def kill(self) -> None:
         """Kills a writer, compares all its pairs, and replaces it."""
-        kind = self.random.choices(("random", "aimed", "stopped"), (45, 50, 5))[0]
+        kind = self.random.choices(("random", "aimed", "stopped"), (32, 60, 8))[0]
         pid = self.holder() if kind != "random" else None
         if pid is None:
             kind, pid = "random", self.random.choice([*self.writers])
@@ -318,16 +319,12 @@ class Oracle:
             self.overdue = max(self.overdue, died - began)
         self.ledger.began[writer] = 0
         self.counts.kills[kind] += 1
-        recoveries = self.recoveries
         self.check(writer)
-        self.counts.inside[kind] += self.recoveries - recoveries
+        # Nobody dies but here, and what an earlier one left was recovered by verify().
+        self.counts.inside[kind] += self.store.stats().recoveries - sum(self.counts.inside.values())
         self.start("writer", writer)
 
     # -- checking
-
-    @property
-    def recoveries(self) -> int:
-        return self.store.stats().recoveries
 
     def check(self, writer: int) -> None:
         """The dead writer's pairs, beside the living ones; settles what was in flight."""
@@ -445,7 +442,7 @@ class Oracle:
                     break
                 number += 1
             self.check_all()
-        except Wrong as wrong:
+        except (Wrong, TimeoutError) as wrong:
             self.problems.append(str(wrong))
         finally:
             self.end_children()
