@@ -1,8 +1,20 @@
 """The C part of pyshmkey: types, units and errors of each call."""
 
+from collections.abc import Iterable
+from enum import IntEnum
 from os import PathLike
 from types import TracebackType
-from typing import Final, Self, SupportsIndex, final
+from typing import (
+    Any,
+    ClassVar,
+    Final,
+    NoReturn,
+    Self,
+    SupportsIndex,
+    TypeVar,
+    final,
+    overload,
+)
 
 from _typeshed import structseq
 from typing_extensions import Buffer
@@ -294,7 +306,7 @@ class Segment(Buffer):
 
     @property
     def key(self) -> int:
-        """The key when the handle was opened; 0: private."""
+        """The key when the handle was opened; 0: private, or marked for removal."""
 
     @property
     def size(self) -> int:
@@ -378,3 +390,385 @@ class Segment(Buffer):
         /,
     ) -> None:
         """detach(); the segment is not removed."""
+
+# KeyStore: session keys by (client, server).
+
+# A str stands for its UTF-8; for other bytes it holds surrogate escapes.
+_Id = str | bytes
+_T = TypeVar("_T")
+
+CHECKS: Final[dict[str, str]]
+"""The checks of KeyStore.verify: name, and what holds."""
+
+class Status(IntEnum):
+    """What the status field of a record says; the values of the classic table."""
+
+    VALID = 0
+    REVOKED = 1
+
+@final
+class KeyRecord:
+    """What a store held of one pair when it was read.
+
+    repr never shows the key. Equality looks at every field and takes the same time
+    whichever bytes of the key differ. The key is wiped with the object, which can
+    neither be hashed, pickled nor copied.
+    """
+
+    @property
+    def client_id(self) -> str:
+        """The client's id; bytes that are not UTF-8 as surrogate escapes."""
+
+    @property
+    def server_id(self) -> str:
+        """The server's id, likewise."""
+
+    @property
+    def key_id(self) -> int:
+        """The key's id, 0 to 2**31 - 1; each put and rotate of the store draws a higher one."""
+
+    @property
+    def status(self) -> Status:
+        """Status.VALID or Status.REVOKED."""
+
+    @property
+    def key(self) -> bytes:
+        """A copy of the key, which Python can't wipe: see KeyStore.get_key_into."""
+
+    @property
+    def updated_at(self) -> float:
+        """When it was written, in seconds since the epoch, exact to some ms."""
+
+    @property
+    def expires_at(self) -> float | None:
+        """When it expires, in seconds since the epoch; None: never."""
+
+    @property
+    def valid(self) -> bool:
+        """True while the status is VALID and the record has not expired."""
+
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
+    __hash__: ClassVar[None]  # type: ignore[assignment]
+    def __reduce_ex__(self, protocol: SupportsIndex, /) -> NoReturn:
+        """TypeError: a record holds a secret."""
+
+@final
+class StoreStats(structseq[int], tuple[int, ...]):
+    """Counters of a store, for all processes since its creation."""
+
+    __match_args__: Final = (
+        "records",
+        "revision",
+        "slots_touched",
+        "takeovers",
+        "recoveries",
+        "last_key_id",
+    )
+
+    @property
+    def records(self) -> int:
+        """Pairs in the store, expired and revoked ones too."""
+
+    @property
+    def revision(self) -> int:
+        """Commits: each put, rotate, delete, and revoke of a valid key is one."""
+
+    @property
+    def slots_touched(self) -> int:
+        """Slots ever used: what takes memory."""
+
+    @property
+    def takeovers(self) -> int:
+        """How often the writers' lock was taken from a dead writer."""
+
+    @property
+    def recoveries(self) -> int:
+        """Operations of dead writers that were finished or undone."""
+
+    @property
+    def last_key_id(self) -> int:
+        """The highest key id so far."""
+
+@final
+class VerifyReport(structseq[Any], tuple[bool, int, int, int, dict[str, tuple[int, int]]]):
+    """What KeyStore.verify found."""
+
+    __match_args__: Final = ("ok", "records", "free_slots", "journaled", "problems")
+
+    @property
+    def ok(self) -> bool:
+        """True if every check holds."""
+
+    @property
+    def records(self) -> int:
+        """Slots that the index names, apart from journaled ones."""
+
+    @property
+    def free_slots(self) -> int:
+        """Slots in the free queue, likewise."""
+
+    @property
+    def journaled(self) -> int:
+        """Slots of an operation under way, or broken off by its writer's death."""
+
+    @property
+    def problems(self) -> dict[str, tuple[int, int]]:
+        """For each check (see CHECKS) that fails: how often, and the first slot or bucket."""
+
+@final
+class KeyStore:
+    """A table of keyed records in System V shared memory, shared by processes.
+
+    Made by create(), open(), open_or_create() and from_id(). Any number of threads may
+    use one handle, and a forked child its parent's. Reads wait for nobody, whatever
+    writers do. Each write is one commit: a process killed at any instant leaves the old
+    record or the new one. Replaced and deleted keys are zeroed before the call returns.
+
+    Every call below, on any handle: ValueError if it is closed, StoreRemovedError if the
+    store was removed, CorruptStoreError if it meets bytes that no store can hold. Calls
+    that take ids: TypeError or ValueError for ids that are not str or bytes of 1 to
+    id_size - 1 bytes without NUL. Writes: ReadOnlyError through a read-only handle;
+    TimeoutError if a living process, also a stopped one, kept the writers' lock for
+    lock_timeout; TooManyWritersError if 1,024 handles have written and are still open. A
+    call that raises has changed nothing.
+
+    A handle is a context manager: leaving closes it, and the store stays until destroy()
+    or a reboot.
+    """
+
+    @classmethod
+    def create(
+        cls,
+        name_or_key: _Id | SupportsIndex | None,
+        capacity: SupportsIndex,
+        *,
+        id_size: SupportsIndex = 12,
+        key_size: SupportsIndex = 128,
+        mode: SupportsIndex = 0o600,
+        timeout: float = 2.0,
+        lock_timeout: float = 5.0,
+    ) -> KeyStore:
+        """A new, empty store for `capacity` pairs.
+
+        `name_or_key`: a name (1 to 255 bytes) of the calling user, an int key, or None for
+        a private store that others open by its id. `capacity`: 1 to 2**32 - 256; unused
+        room takes no memory. `id_size`: 2 to 256 bytes, one of them for the closing NUL.
+        `key_size`: the longest key, 1 to 65,536 bytes. `mode`: 0o600, or 0o640 for readers
+        of the group. `timeout`: seconds to wait for a store under this name that another
+        process is still making; then that one is replaced. `lock_timeout`: see there.
+
+        FileExistsError: there is a store, or something else, already. OSError (EINVAL,
+        ENOSPC, ENOMEM): a limit of the kernel, named with its value. ValueError: an
+        argument is out of range.
+        """
+
+    @classmethod
+    def open(
+        cls,
+        name_or_key: _Id | SupportsIndex,
+        *,
+        readonly: bool = False,
+        owner: SupportsIndex | None = None,
+        trust: Iterable[SupportsIndex] = (),
+        timeout: float = 2.0,
+        lock_timeout: float = 5.0,
+    ) -> KeyStore:
+        """An existing store.
+
+        `owner`: the uid whose name it is, if not the caller's; that uid is trusted then.
+        `trust`: further uids, beside the caller's and root, that may own the segment.
+        `timeout`: seconds to wait for a store that is still being made.
+
+        FileNotFoundError: there is none, or one that its creator never finished (it is
+        removed). InsecureStoreError: its owner, creator or mode can't be trusted; nothing
+        was read or written. PermissionError: its mode denies this access.
+        IncompatibleStoreError: it is no store, one of another layout, or one whose name
+        shares its key with this name. TimeoutError: it is still being made, and a
+        read-only handle may not remove it.
+        """
+
+    @classmethod
+    def open_or_create(
+        cls,
+        name_or_key: _Id | SupportsIndex,
+        capacity: SupportsIndex,
+        *,
+        id_size: SupportsIndex = 12,
+        key_size: SupportsIndex = 128,
+        mode: SupportsIndex = 0o600,
+        timeout: float = 2.0,
+        lock_timeout: float = 5.0,
+    ) -> KeyStore:
+        """The store, made if need be. However many processes do this, all get the same one.
+
+        IncompatibleStoreError: it is there with another capacity, id_size or key_size.
+        Otherwise as open() and create().
+        """
+
+    @classmethod
+    def from_id(
+        cls,
+        shmid: SupportsIndex,
+        *,
+        readonly: bool = False,
+        trust: Iterable[SupportsIndex] = (),
+        timeout: float = 2.0,
+        lock_timeout: float = 5.0,
+    ) -> KeyStore:
+        """An existing store by its segment's id; errors as open()."""
+
+    def put(
+        self,
+        client: _Id,
+        server: _Id,
+        key: Buffer,
+        *,
+        key_id: SupportsIndex | None = None,
+        status: Status | SupportsIndex = Status.VALID,
+        ttl: float | None = None,
+    ) -> int:
+        """Inserts or replaces the pair's record; returns its key id.
+
+        `key`: 1 to key_size bytes. `key_id`: by default the store's next one; ids never
+        start over, and a given one (0 to 2**31 - 1) moves the counter on if it is higher.
+        `ttl`: seconds until the key expires; None: never, whatever was there before.
+
+        StoreFullError: the pair is new and the store holds `capacity` pairs.
+        KeyIdsExhaustedError: 2**31 - 1 was used. ValueError: an argument is out of range.
+        """
+
+    @overload
+    def get_key(self, client: _Id, server: _Id) -> bytes: ...
+    @overload
+    def get_key(self, client: _Id, server: _Id, default: _T) -> bytes | _T:
+        """The pair's key.
+
+        Without a default: KeyError if the pair is absent, KeyRevokedError,
+        KeyExpiredError. With one: the default in these three cases.
+        """
+
+    def get_key_into(self, client: _Id, server: _Id, buffer: Buffer) -> int:
+        """Writes the key to the start of a writable buffer; returns its length.
+
+        Nothing of it stays in Python's heap. Errors as get_key(); ValueError: the buffer
+        is too short. On an error the buffer is as it was.
+        """
+
+    def record(self, client: _Id, server: _Id) -> KeyRecord:
+        """The pair's record, revoked or expired too. KeyError: absent."""
+
+    def rotate(self, client: _Id, server: _Id, new_key: Buffer | None = None) -> KeyRecord:
+        """Gives the pair a new key under the next key id; returns the new record.
+
+        `new_key` None: random bytes, as many as the old key has. The time of expiry stays.
+
+        KeyError, KeyRevokedError, KeyExpiredError: put() brings such a pair back.
+        KeyIdsExhaustedError, ValueError: as put().
+        """
+
+    def revoke(self, client: _Id, server: _Id) -> None:
+        """Marks the pair's key as revoked, if it isn't yet. KeyError: absent."""
+
+    def delete(self, client: _Id, server: _Id) -> None:
+        """Removes the pair. KeyError: absent."""
+
+    def stats(self) -> StoreStats:
+        """Counters of the store."""
+
+    def verify(self) -> VerifyReport:
+        """Checks every invariant of the store; see CHECKS. Faults found raise nothing.
+
+        Takes time with the capacity. A writable handle finishes what a dead writer began,
+        and holds writers up meanwhile.
+
+        StoreBusyError: through a read-only handle, writers never paused.
+        """
+
+    def destroy(self) -> None:
+        """Wipes every key and removes the store for all processes; close() is still due.
+
+        PermissionError: neither owner nor creator. StoreRemovedError: done already.
+        """
+
+    def close(self) -> None:
+        """Detaches; nothing if it is closed already. The store stays.
+
+        A call that waits in another thread still ends as it would have.
+        """
+
+    @property
+    def id(self) -> int:
+        """The segment's id (shmid)."""
+
+    @property
+    def semaphore_id(self) -> int:
+        """The id of the set of semaphores that tells which writers are alive."""
+
+    @property
+    def key(self) -> int:
+        """The segment's key; 0: private."""
+
+    @property
+    def name(self) -> str | None:
+        """The name it was created under; None: by key."""
+
+    @property
+    def owner(self) -> int:
+        """The uid that created it."""
+
+    @property
+    def size(self) -> int:
+        """The segment's size in bytes."""
+
+    @property
+    def capacity(self) -> int:
+        """The most pairs it can hold."""
+
+    @property
+    def id_size(self) -> int:
+        """Bytes of an id with its closing NUL."""
+
+    @property
+    def key_size(self) -> int:
+        """The longest key in bytes."""
+
+    @property
+    def readonly(self) -> bool:
+        """True if this handle can't write."""
+
+    @property
+    def store_id(self) -> bytes:
+        """16 random bytes that tell this store from any other."""
+
+    @property
+    def created_at(self) -> float:
+        """When it was created, in seconds since the epoch."""
+
+    @property
+    def closed(self) -> bool:
+        """True after close()."""
+
+    @property
+    def lock_timeout(self) -> float:
+        """Seconds that a write of this handle waits for the writers' lock; can be set."""
+
+    @lock_timeout.setter
+    def lock_timeout(self, seconds: float, /) -> None: ...
+    def __len__(self) -> int:
+        """How many pairs there are, expired and revoked ones too."""
+
+    def __enter__(self) -> Self:
+        """The open handle itself."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> None:
+        """close()."""
+
+    def __reduce_ex__(self, protocol: SupportsIndex, /) -> NoReturn:
+        """TypeError: a handle belongs to its process; pass the id and use from_id()."""

@@ -864,13 +864,16 @@ def test_a_child_forked_during_a_copy_can_detach(tracked: Track, fork: Fork) -> 
     stop = threading.Event()
     thread = copy_in_background(segment, stop)
 
-    def in_child() -> bool:
-        segment.read(2 * MIB)
+    def close() -> bool:
         segment.detach()
         return segment.closed
 
+    def copy_and_close() -> bool:
+        segment.read(2 * MIB)
+        return close()
+
     try:
-        for _ in range(3):
+        for in_child in (close, copy_and_close) * 3:
             detach_until_refused(segment)
             assert fork(in_child).result()
     finally:

@@ -151,11 +151,11 @@ static PyObject *compare(PyObject *self, PyObject *other, int operation)
     if (Py_TYPE(self) != Py_TYPE(other) || (operation != Py_EQ && operation != Py_NE))
         Py_RETURN_NOTIMPLEMENTED;
     KeyRecord *a = (KeyRecord *)self, *b = (KeyRecord *)other;
-    bool equal = same_key(a, b) & (a->about.key_id == b->about.key_id) &
-                 (a->about.status == b->about.status) & (a->about.updated == b->about.updated) &
-                 (a->about.expires == b->about.expires) &
-                 (PyUnicode_Compare(a->client, b->client) == 0) &
-                 (PyUnicode_Compare(a->server, b->server) == 0);
+    bool equal = same_key(a, b); /* always in full; the rest is no secret */
+    equal = equal && a->about.key_id == b->about.key_id && a->about.status == b->about.status &&
+            a->about.updated == b->about.updated && a->about.expires == b->about.expires &&
+            PyUnicode_Compare(a->client, b->client) == 0 &&
+            PyUnicode_Compare(a->server, b->server) == 0;
     return PyBool_FromLong(equal == (operation == Py_EQ));
 }
 

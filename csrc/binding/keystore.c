@@ -210,7 +210,7 @@ static int set_access(struct opening *o, PyObject *readonly, PyObject *trust, Py
     if (!uids)
         return -1;
     int rc = -1;
-    o->trust = PyMem_New(uid_t, PyTuple_GET_SIZE(uids) + 1);
+    o->trust = PyMem_Malloc((size_t)PyTuple_GET_SIZE(uids) * sizeof *o->trust + 1);
     if (!o->trust) {
         PyErr_NoMemory();
         goto done;

@@ -57,13 +57,12 @@ static int create_and_map(Segment *self, key_t key, size_t size, mode_t mode)
     error = map(self, id, &self->made);
     if (error && error != -ENOENT)
         (void)shk_segment_remove(id);
-    self->made.key = key; /* to the kernel it is 0 if somebody has removed it by now */
     return error;
 }
 
 /* size 0: only an existing one. Begins anew whenever another process created or
  * removed the segment between two of our calls; one that was marked for removal
- * since we found it is no longer what the key stands for. */
+ * since then has lost its key and is no longer what the caller asked for. */
 static int map_by_key(Segment *self, key_t key, size_t size, mode_t mode)
 {
     for (;;) {
@@ -74,7 +73,7 @@ static int map_by_key(Segment *self, key_t key, size_t size, mode_t mode)
             error = map(self, id, &self->made);
         else
             return error;
-        if (!error && self->made.key == key && !(self->made.mode & SHM_DEST))
+        if (!error && self->made.key == key) /* else 0: marked */
             return 0;
         if (!error)
             unmap(self);
@@ -621,7 +620,7 @@ static PyMethodDef methods[] = {
 #define NOW(name, doc) {#name, get_now, NULL, doc, (void *)STAT_##name}
 static PyGetSetDef attributes[] = {
     {"id", get_made, NULL, "The segment's id.", (void *)STAT_id},
-    {"key", get_made, NULL, "The key when the handle was opened; 0: private.", (void *)STAT_key},
+    {"key", get_made, NULL, "The key when the handle was opened; 0: private, or marked.", (void *)STAT_key},
     {"size", get_made, NULL, "Bytes, as asked for at creation.", (void *)STAT_size},
     {"cuid", get_made, NULL, "The creator's uid.", (void *)STAT_cuid},
     {"cgid", get_made, NULL, "The creator's gid.", (void *)STAT_cgid},

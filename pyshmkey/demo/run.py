@@ -22,6 +22,7 @@ _WINDING_UP = 0.15  # share of the time that is kept for draining and the audit
 _PATIENCE = 3  # times the asked seconds, should the goals take longer
 _NUMBERS = 1 << 32  # messages that one client can number
 _REFRESH = 0.1  # seconds
+_KEY_SIZE = 4096  # much more than needed: a write takes longer, so more kills fall inside one
 _NICE = 5  # workers and clients: the key server and its killer go first
 _JOIN = 30.0  # seconds in which a process must end once told to
 
@@ -99,7 +100,7 @@ class _Director:
 
     def direct(self, begin: float) -> None:
         """From the first key to the last verdict."""
-        self.home.create_store(self.options.pairs, wire.KEY_SIZE)
+        self.home.create_store(self.options.pairs, _KEY_SIZE)
         list(map(wire.names, range(self.options.pairs)))  # cached here for all processes
         gc.freeze()  # no child need walk, and so copy, what is here already
         self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)

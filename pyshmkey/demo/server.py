@@ -20,8 +20,8 @@ from pyshmkey.demo import log, wire
 from pyshmkey.demo.board import SERVER, Board, Column, Stop
 from pyshmkey.demo.log import Batch, Log, Operation
 
-_BATCH = 2000  # operations
-_STAMP = 500  # operations between two stamps of the log
+_BATCH = 1000  # operations
+_STAMP = 250  # operations between two stamps of the log
 _PAUSE = 0.01  # seconds of serving before each batch
 _REVOKED = 0.03  # of the keys that a batch touches
 

@@ -11,12 +11,12 @@
 #include "clock.h"
 #include "record.h"
 
-static unsigned copies;
+static unsigned copies_taken;
 
 static enum shk__reading counted_read(const shk_store *store, uint64_t entry, const uint64_t *at,
                                       uint64_t *words)
 {
-    copies++;
+    copies_taken++;
     return shk__slot_read(store, entry, at, words);
 }
 #define shk__slot_read counted_read
@@ -25,7 +25,8 @@ static enum shk__reading counted_read(const shk_store *store, uint64_t entry, co
 
 #define KEY_SIZE 64u
 #define SECONDS 2u
-#define KILLS_EACH 20u
+#define KILLS_MAX 20u       /* for each kind of mutation */
+#define STEPS_EACH 40000u   /* about so many for the kills: sanitizers make long ways */
 
 static shk_store *store;        /* writable */
 static const shk_store *reader; /* read-only */
@@ -65,7 +66,7 @@ static int look(void)
     CHECK(reader->geometry.record_size <= sizeof words);
     CHECK_CODE(shk__pair_make(reader, client, server, &query.pair), 0);
     shk__query_hash(reader, &query);
-    copies = 0;
+    copies_taken = 0;
     int rc = shk__index_read(reader, &query, words);
     if (rc < 0)
         return rc;
@@ -97,7 +98,7 @@ static int put_b(void)
 {
     return put('b');
 }
-static int rotate(void)
+static int rotate_to_b(void)
 {
     unsigned char key[KEY_SIZE], out[KEY_SIZE];
     struct shk_record about;
@@ -105,7 +106,7 @@ static int rotate(void)
     return shk_store_rotate(store, client, server, (struct shk_bytes){key, sizeof key}, &about, out,
                             sizeof out);
 }
-static int revoke(void)
+static int revoke_a(void)
 {
     return shk_store_revoke(store, client, server);
 }
@@ -123,8 +124,8 @@ static const struct mutation {
 } mutations[] = {
     {"insert", drop, SHK_E_ABSENT, put_b, 'b'},
     {"overwrite", put_a, 'a', put_b, 'b'},
-    {"rotate", put_a, 'a', rotate, 'b'},
-    {"revoke", put_a, 'a', revoke, SHK_REVOKED << 8 | 'a'},
+    {"rotate", put_a, 'a', rotate_to_b, 'b'},
+    {"revoke", put_a, 'a', revoke_a, SHK_REVOKED << 8 | 'a'},
     {"delete", put_a, 'a', drop, SHK_E_ABSENT},
 };
 #define MUTATIONS (sizeof mutations / sizeof *mutations)
@@ -167,7 +168,7 @@ static void check_answer(const struct mutation *mutation, bool *committed)
     if (seen != (*committed ? mutation->after : mutation->before))
         FAIL("%s: the pair is %d, %s %d", mutation->name, seen,
              *committed ? "and was" : "neither the new state nor", mutation->before);
-    CHECK_EQUAL(copies, seen == SHK_E_ABSENT ? 0 : 1);
+    CHECK_EQUAL(copies_taken, seen == SHK_E_ABSENT ? 0 : 1);
 }
 
 static void one_copy_beside_a_writer_stopped_at_any_instruction(void)
@@ -194,7 +195,7 @@ static void one_copy_beside_a_writer_stopped_at_any_instruction(void)
 static void one_copy_beside_a_killed_writer(void)
 {
     uint32_t *done = test_shared(sizeof *done);
-    unsigned happened = 0, recovered = 0;
+    unsigned killed = 0, happened = 0, recovered = 0;
     srand(1);
     open_both();
     for (size_t m = 0; m < MUTATIONS; m++) {
@@ -203,9 +204,11 @@ static void one_copy_beside_a_killed_writer(void)
         for (; shk__load(done) == 0; steps++)
             step(pid);
         test_kill(pid);
-        for (unsigned i = 0; i < KILLS_EACH; i++) {
+        unsigned kills = 2 * STEPS_EACH / steps < KILLS_MAX ? 2 * STEPS_EACH / steps : KILLS_MAX;
+        killed += kills;
+        for (unsigned i = 0; i < kills; i++) {
             /* One in each of so many equal stretches. */
-            unsigned from = steps * i / KILLS_EACH, to = steps * (i + 1) / KILLS_EACH;
+            unsigned from = steps * i / kills, to = steps * (i + 1) / kills;
             unsigned left = from + (unsigned)rand() % (to - from);
             pid = start_writer(&mutations[m], done);
             for (; left > 0 && shk__load(done) == 0; left--)
@@ -224,8 +227,8 @@ static void one_copy_beside_a_killed_writer(void)
             recovered += new.recoveries > old.recoveries;
         }
     }
-    printf("%zu writers killed: %u mutations happened, %u had to be recovered\n",
-           MUTATIONS * KILLS_EACH, happened, recovered);
+    printf("%u writers killed: %u mutations happened, %u had to be recovered\n", killed, happened,
+           recovered);
     CHECK(happened > 0 && recovered > 0);
 }
 
@@ -252,10 +255,10 @@ static void reader_gets_on_beside_a_looping_writer(void)
         changes += seen != last;
         last = seen;
         reads++;
-        sum += copies;
-        worst = copies > worst ? copies : worst;
+        sum += copies_taken;
+        worst = copies_taken > worst ? copies_taken : worst;
         for (unsigned i = 0;; i++)
-            if (copies <= bounds[i]) {
+            if (copies_taken <= bounds[i]) {
                 counts[i]++;
                 break;
             }

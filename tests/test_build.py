@@ -1,0 +1,114 @@
+"""The C library stands alone, and the build says what it can't do."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pyshmkey import KeyStore
+
+ROOT = Path(__file__).parent.parent
+
+READER = r"""
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "shk.h"
+
+int main(int argc, char **argv)
+{
+    struct shk_access access = {.readonly = true};
+    unsigned char key[SHK_KEY_SIZE_DEFAULT];
+    size_t length;
+    shk_store *store;
+    int rc = argc == 2 ? shk_store_from_id(atoi(argv[1]), &access, &store) : SHK_E_INVALID;
+    if (rc == 0) {
+        rc = shk_store_get_key(store, (struct shk_bytes){"client", 6},
+                               (struct shk_bytes){"server", 6}, key, sizeof key, &length);
+        shk_store_close(store);
+    }
+    if (rc < 0)
+        fprintf(stderr, "%s: %s\n", shk_error_message(rc), shk_error_detail());
+    else
+        fwrite(key, 1, length, stdout);
+    return rc < 0;
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built library's folder; no Python header is on the compiler's path."""
+    build = tmp_path_factory.mktemp("csrc")
+    subprocess.run(["make", "-C", ROOT / "csrc", f"BUILD={build}"], check=True, capture_output=True)
+    return build
+
+
+def test_library_has_no_python_in_it(library: Path) -> None:
+    names = subprocess.run(
+        ["nm", "-D", library / "libshmkey.so"], check=True, capture_output=True, text=True
+    ).stdout
+    defined = {line.split()[-1] for line in names.splitlines() if " T " in line}
+    assert "shk_store_open" in defined
+    assert {name for name in defined if not name.startswith("shk_")} <= {"_init", "_fini"}
+    assert not [name for name in defined if name.startswith("shk__")]
+    assert "Py" not in names
+
+
+@pytest.mark.parametrize("kind", ["static", "shared"])
+def test_c_program_reads_what_python_wrote(library: Path, tmp_path: Path, kind: str) -> None:
+    source, program = tmp_path / "reader.c", tmp_path / "reader"
+    source.write_text(READER)
+    static = [f"{library}/libshmkey.a"]
+    shared = [f"-L{library}", "-lshmkey", f"-Wl,-rpath,{library}"]
+    link = static if kind == "static" else shared
+    subprocess.run(
+        ["cc", "-Wall", "-Werror", f"-I{ROOT}/csrc/core", source, *link, "-pthread", "-o", program],
+        check=True,
+    )
+    with KeyStore.create(None, 10) as store:
+        try:
+            store.put("client", "server", b"written by Python")
+            done = subprocess.run(
+                [program, str(store.id)], capture_output=True, timeout=30, check=True
+            )
+            store.delete("client", "server")
+            absent = subprocess.run(
+                [program, str(store.id)], capture_output=True, timeout=30, check=False
+            )
+        finally:
+            store.destroy()
+    assert done.stdout == b"written by Python"
+    assert absent.returncode == 1
+    assert b"no such pair" in absent.stderr
+
+
+@pytest.mark.parametrize(
+    ("compiler", "standard", "suffix"), [("cc", "c11", "c"), ("c++", "c++17", "cpp")]
+)
+def test_header_is_pedantic_c_and_cplusplus(
+    tmp_path: Path, compiler: str, standard: str, suffix: str
+) -> None:
+    if shutil.which(compiler) is None:
+        pytest.skip(f"there is no {compiler}")
+    source = tmp_path / f"header.{suffix}"
+    source.write_text('#include "shk.h"\nint main(void) { return 0; }\n')
+    flags = ["-Wall", "-Wextra", "-pedantic", "-Werror", "-fsyntax-only", "-D_DEFAULT_SOURCE"]
+    include = f"-I{ROOT}/csrc/core"
+    subprocess.run([compiler, f"-std={standard}", *flags, include, source], check=True)
+
+
+def test_unknown_build_is_refused() -> None:
+    done = subprocess.run(
+        [sys.executable, "setup.py", "--version"],
+        cwd=ROOT,
+        env={**os.environ, "PYSHMKEY_BUILD": "fast"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert "PYSHMKEY_BUILD=fast is unknown" in done.stderr
