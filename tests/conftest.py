@@ -11,15 +11,17 @@ import os
 import pickle
 import select
 import signal
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import pytest
+from layout import remove_set
 
 import pyshmkey
-from pyshmkey import Segment
+from pyshmkey import KeyStore, Segment
 
 T = TypeVar("T")
 CLONE_NEWIPC = 0x08000000
@@ -224,3 +226,61 @@ def in_new_namespace(fork: Fork) -> Callable[[Callable[[], T]], T]:
         return result
 
     return run
+
+
+class Stores:
+    """Makes stores, and removes each with its semaphores, whatever has become of it."""
+
+    def __init__(self) -> None:
+        self._ids: list[tuple[int, int]] = []
+
+    def __call__(
+        self, capacity: int = 100, *, key: str | int | None = None, **options: Any
+    ) -> KeyStore:
+        return self.track(KeyStore.create(key, capacity, **options))
+
+    def track(self, store: KeyStore) -> KeyStore:
+        self._ids.append((store.id, store.semaphore_id))
+        return store
+
+    def remove(self) -> None:
+        for shmid, semid in self._ids:
+            with contextlib.suppress(FileNotFoundError):
+                Segment.from_id(shmid, readonly=True).remove()
+            remove_set(semid)
+
+
+@pytest.fixture
+def stores() -> Iterator[Stores]:
+    """stores(capacity=100, key=None, **options) creates a store that is gone after the test."""
+    made = Stores()
+    yield made
+    made.remove()
+
+
+@pytest.fixture
+def store(stores: Stores) -> KeyStore:
+    """A private store for 100 pairs."""
+    return stores()
+
+
+@contextlib.contextmanager
+def unchanged(*shmids: int) -> Iterator[None]:
+    """Asserts that the block changes none of these segments, and makes or removes nothing."""
+
+    def look() -> list[object]:
+        tables = [{row[f"{kind}id"] for row in ipc_table(kind)} for kind in ("shm", "sem")]
+        segments = [Segment.from_id(shmid, readonly=True).read() for shmid in shmids]
+        return [*segments, *(tables if own_namespace else [])]
+
+    before = look()
+    yield
+    assert look() == before
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    """Returns when the condition holds; fails after CHILD_SECONDS."""
+    deadline = time.monotonic() + CHILD_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.001)

@@ -129,8 +129,11 @@ static PyObject *raise_for_pair(PyObject *self, int rc, PyObject *client, PyObje
     if (rc != SHK_E_ABSENT)
         return errors_raise(state_of(self), rc);
     PyObject *pair = PyTuple_Pack(2, client, server);
-    if (pair)
-        PyErr_SetObject(PyExc_KeyError, pair);
+    /* Made here, as PyErr_SetObject would take a tuple for the arguments. */
+    PyObject *error = pair ? PyObject_CallOneArg(PyExc_KeyError, pair) : NULL;
+    if (error)
+        PyErr_SetObject(PyExc_KeyError, error);
+    Py_XDECREF(error);
     Py_XDECREF(pair);
     return NULL;
 }

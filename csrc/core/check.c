@@ -33,7 +33,8 @@ const char *shk_check_text(enum shk_check check)
     return check < SHK_CHECK_COUNT ? texts[check] : NULL;
 }
 
-/* How often a slot was met, by bits; each at most once but for JOURNALED. */
+/* Where a slot was met, by bits: INDEXED or QUEUED, once. A journaled one may be both,
+ * for the queue's head moves on only after the commit. */
 enum { INDEXED = 1, QUEUED = 2, JOURNALED = 4 };
 
 struct walk {
@@ -61,7 +62,9 @@ static bool is_zero(const uint64_t *words, size_t from, size_t to)
 
 static void meet(struct walk *walk, uint32_t slot, unsigned char as)
 {
-    if (slot >= walk->store->geometry.slots || (walk->slots[slot] & ~JOURNALED)) {
+    const uint32_t slots = walk->store->geometry.slots;
+    if (slot >= slots ||
+        walk->slots[slot] & (walk->slots[slot] & JOURNALED ? as : INDEXED | QUEUED)) {
         fault(walk, SHK_CHECK_slot_partition, slot);
         return;
     }

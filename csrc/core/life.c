@@ -250,7 +250,7 @@ static int make_handle(const struct candidate *c, const struct shk_address *addr
     store->ipc_namespace = header.ipc_namespace;
     store->lock_timeout = access->lock_timeout;
     store->info = (struct shk_info){.id = c->info.id,
-                                    .semaphore_id = (int)header.semaphore_id_plus_one - 1,
+                                    .semaphore_id = (int)(header.semaphore_id_plus_one - 1),
                                     .key = c->info.key,
                                     .segment_size = c->info.size,
                                     .capacity = geometry.capacity,

@@ -129,7 +129,7 @@ enum shk__reading shk__slot_read(const shk_store *store, uint64_t entry, const u
         words[0] = generation;
         words[1] = shk__load(&from[1]);
         uint32_t key_length = (uint32_t)words[1];
-        good = key_length <= store->geometry.key_size;
+        good = key_length >= 1 && key_length <= store->geometry.key_size;
         if (good) {
             shk__load_words(words + 2, from + 2, block_words(store, key_length) - 2);
             shk__load_words(words + times, from + times, 2);

@@ -9,10 +9,10 @@
                                            audit <------- verdicts ---------+
 
 Read it in this order: wire (what travels), server (writes the store), log (what the server
-promises), worker (reads the store), client, audit (was every verdict right?), run (starts,
-kills, cleans up), view (what one sees).
+promises), worker (reads the store), client, audit (was every verdict right?), director (starts,
+and kills), home (leaves nothing behind), view (what one sees).
 """
 
-from pyshmkey.demo.run import Options, Report, run
+from pyshmkey.demo.director import Options, Report, run
 
 __all__ = ["Options", "Report", "run"]

@@ -7,20 +7,25 @@ must be rejected. Where the log allows both, a verdict counts as undecided (and 
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from itertools import chain
 
 from pyshmkey import KeyStore
 from pyshmkey.demo.log import Batch, Operation
-from pyshmkey.demo.wire import VERDICT, Kind, Verdict, names
+from pyshmkey.demo.wire import NUMBERS, VERDICT, Kind, Verdict, names
 
 _NEVER = 1 << 63
+_JUDGED = 255  # beside the Kinds
+_EXAMPLES = 5  # wrong verdicts that are told in full
 
 
 @dataclass(slots=True)
 class Life:
-    """Of one key id: bounds of its first and its last instant, in monotonic ns."""
+    """Of one key id: bounds of its first and its last instant, in monotonic ns.
+
+    Equal readings of the clock don't say what came first, so all bounds are inclusive.
+    """
 
     pair: int
     begins: tuple[int, int]
@@ -74,70 +79,60 @@ class Audit:
     """The outcome. `faults` is empty if all is well."""
 
     verdicts: Counter[Verdict] = field(default_factory=Counter)
-    kinds: Counter[Kind] = field(default_factory=Counter)
+    sent: Counter[Kind] = field(default_factory=Counter)
     undecided: int = 0
     wrong: int = 0
-    torn: int = 0
     faults: list[str] = field(default_factory=list)
 
 
 def _fault(
     life: Life | None, kind: Kind, verdict: Verdict, pair: int, received: int, decided: int
 ) -> tuple[str, bool]:
-    """What is wrong with a verdict, "" if nothing; and whether the other one were right, too."""
-    ours = life if life and life.pair == pair else None
-    may_hold = ours is not None and ours.may_hold(received, decided)
-    may_fail = ours is None or ours.may_fail(received, decided)
-    if verdict != Verdict.ACCEPTED:
-        if kind in (Kind.FORGED, Kind.STRANGER) or may_fail:
-            return "", may_hold and kind in (Kind.HONEST, Kind.STALE)
-        return "rejected while its key id was current and valid", False
-    if kind in (Kind.FORGED, Kind.STRANGER):
-        return "accepted though forged", False
-    return ("", may_fail) if may_hold else ("accepted while its key id was not current", False)
+    """What is wrong with a verdict, "" if nothing; and whether the other were right as well."""
+    may_hold, may_fail = False, True
+    if life and life.pair == pair and kind in (Kind.HONEST, Kind.STALE):
+        may_hold = life.may_hold(received, decided)
+        may_fail = life.may_fail(received, decided)
+    if verdict == Verdict.ACCEPTED and not may_hold:
+        return "but it was forged, or its key id not current and valid", False
+    if verdict != Verdict.ACCEPTED and not may_fail:
+        return "but its key id was current and valid", False
+    return "", may_hold and may_fail
 
 
-def audit(
-    ledger: Ledger, verdicts: Iterable[bytes], sent: dict[int, bytes], *, examples: int = 5
-) -> Audit:
+def audit(ledger: Ledger, verdicts: Iterable[bytes], sent: Sequence[bytes]) -> Audit:
     """Judges each verdict, and that each message got exactly one.
 
-    `verdicts`: files of VERDICT records. `sent`: by number of its first message, the Kind of
-    each message that one client sent.
+    `verdicts`: files of VERDICT records. `sent`: for each client, the Kind of each message.
     """
     result = Audit()
     result.faults += [f"the log doesn't say how batch {number} ended" for number in ledger.open]
-    told: list[str] = []
-    count = 0
-    unanswered = {
-        first + place: kind for first, kinds in sent.items() for place, kind in enumerate(kinds)
-    }
-    for file in verdicts:
-        for number, pair, key_id, code, received, decided in VERDICT.iter_unpack(file):
-            verdict = Verdict(code)
-            count += 1
-            result.verdicts[verdict] += 1
-            code = unanswered.pop(number, None)
-            if code is None:
-                told.append(f"message {number}: never sent, or judged twice")
-                continue
-            kind = Kind(code)
-            result.kinds[kind] += 1
-            fault, undecided = _fault(
-                ledger.lives.get(key_id), kind, verdict, pair, received, decided
-            )
-            result.undecided += undecided
-            if fault:
-                told.append(f"message {number}, pair {pair}, key id {key_id}: {fault}")
-    result.torn = result.verdicts[Verdict.TORN_KEY]
-    result.wrong = len(told)
-    if told:
-        result.faults.append(f"{len(told)} verdicts of {count} are wrong")
-        result.faults += told[:examples]
-    if result.torn:
-        result.faults.append(f"{result.torn} lookups gave a torn or foreign key")
-    if unanswered:
-        result.faults.append(f"{len(unanswered)} messages got no verdict")
+    wrong: list[str] = []
+    waiting = [bytearray(kinds) for kinds in sent]
+    for number, pair, key_id, code, received, decided in chain.from_iterable(
+        map(VERDICT.iter_unpack, verdicts)
+    ):
+        verdict = Verdict(code)
+        result.verdicts[verdict] += 1
+        client, place = divmod(number, NUMBERS)
+        if client >= len(sent) or place >= len(sent[client]) or waiting[client][place] == _JUDGED:
+            wrong.append(f"message {number}: never sent, or judged before")
+            continue
+        kind = Kind(waiting[client][place])
+        waiting[client][place] = _JUDGED
+        result.sent[kind] += 1
+        fault, undecided = _fault(ledger.lives.get(key_id), kind, verdict, pair, received, decided)
+        result.undecided += undecided
+        if fault:
+            wrong.append(f"message {number}, pair {pair}, key id {key_id}: {verdict.name}, {fault}")
+    result.wrong = len(wrong)
+    if wrong:
+        result.faults.append(f"{len(wrong)} verdicts of {result.verdicts.total()} are wrong")
+        result.faults += wrong[:_EXAMPLES]
+    if torn := result.verdicts[Verdict.TORN_KEY]:
+        result.faults.append(f"{torn} lookups gave a torn or foreign key")
+    if lost := sum(len(kinds) - kinds.count(_JUDGED) for kinds in waiting):
+        result.faults.append(f"{lost} messages got no verdict")
     return result
 
 
@@ -147,11 +142,14 @@ def compare(store: KeyStore, ledger: Ledger) -> list[str]:
     for pair, operation in ledger.latest.items():
         try:
             record = store.record(*names(pair))
-            found = record.key_id, record.valid
         except KeyError:
-            found = None, False
-        if found != (operation.key_id, not operation.revoke):
-            faults.append(f"pair {pair} has {found} (key id, valid), the log says {operation}")
+            faults.append(f"pair {pair} is gone, the log says {operation}")
+            continue
+        if (record.key_id, record.valid) != (operation.key_id, not operation.revoke):
+            faults.append(f"pair {pair} has {record}, the log says {operation}")
+    commits = ledger.issued + ledger.revoked
+    if store.stats().revision != commits:
+        faults.append(f"the store made {store.stats().revision} commits, the log says {commits}")
     if len(store) != len(ledger.latest):
         faults.append(f"the store holds {len(store)} pairs, the log {len(ledger.latest)}")
     return faults

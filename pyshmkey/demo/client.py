@@ -13,7 +13,9 @@ from pyshmkey.demo.wire import ANSWER, KEY_SIZE, NO_KEY, REQUEST, Kind, sign
 _KEYS = 50  # a request
 _PACKETS = 8  # sent with the same keys
 _MESSAGES = 100  # a packet
-_PAUSE = 0.003  # seconds between two packets: room for the key server on a small machine
+_PAUSE = 0.005  # seconds between two packets: room for the key server on a small machine
+Keys = dict[int, tuple[int, bytes]]  # by pair: key id, key
+
 _BAD = [Kind.STALE] * 3 + [Kind.FORGED] * 2 + [Kind.STRANGER]  # of 100 messages
 
 
@@ -28,7 +30,7 @@ class KeySource:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket.connect(self._address)  # the next server accepts it, if there is none now
 
-    def fetch(self, pairs: list[int]) -> dict[int, tuple[int, bytes]]:
+    def fetch(self, pairs: list[int]) -> Keys:
         """The key id and key of each of `pairs` that has a valid one."""
         request = b"".join(map(REQUEST.pack, pairs))
         while True:
@@ -45,7 +47,7 @@ class KeySource:
 
 
 def _packet(
-    random: Random, keys: dict[int, tuple[int, bytes]], old: dict[int, tuple[int, bytes]], pairs: int
+    random: Random, keys: Keys, old: Keys, pairs: int
 ) -> Iterator[tuple[Kind, int, int, bytes]]:
     """Kind, pair, key id and key of each message of a packet."""
     known = list(keys)
@@ -66,10 +68,10 @@ def _packet(
 def send(
     address: str, outlet: socket.socket, path: Path, pairs: int, first: int, seed: int, board: Board
 ) -> None:
-    """The process: sends messages numbered from `first` on, and notes the Kind of each in `path`."""
+    """The process: sends messages numbered from `first` on; `path` gets the Kind of each."""
     random = Random(seed)
     source = KeySource(address)
-    old: dict[int, tuple[int, bytes]] = {}
+    old: Keys = {}
     number = first
     with path.open("wb") as kinds:
         while board.stop == Stop.NOBODY:

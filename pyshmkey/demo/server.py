@@ -83,7 +83,8 @@ class KeyServer:
         if len(self.store) < self.pairs:
             missing = (pair for pair in range(self.pairs) if not self._record(pair))
             return list(map(self._issue, islice(missing, _BATCH)))
-        return list(map(self._change, self.random.sample(range(self.pairs), min(_BATCH, self.pairs))))
+        chosen = self.random.sample(range(self.pairs), min(_BATCH, self.pairs))
+        return list(map(self._change, chosen))
 
     def _record(self, pair: int) -> KeyRecord | None:
         try:

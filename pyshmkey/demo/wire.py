@@ -16,6 +16,7 @@ REQUEST = Struct("<I")  # pair; a client asks the key server for many at once
 ANSWER = Struct(f"<i{KEY_SIZE}s")  # key id, key
 NO_KEY = -1  # the key id of a pair without a valid key
 
+NUMBERS = 1 << 32  # message i of client c has number c * NUMBERS + i
 MESSAGE = Struct("<QIi16s32s")  # number, pair, key id, payload, HMAC-SHA256 of what is before it
 SIGNED = MESSAGE.size - 32
 
@@ -45,7 +46,7 @@ class Kind(IntEnum):
 @cache
 def names(pair: int) -> tuple[str, str]:
     """The client id and server id of pair number `pair`."""
-    return f"client-{pair // _SERVERS}", f"srv-{pair % _SERVERS}"
+    return f"c-{pair // _SERVERS}", f"srv-{pair % _SERVERS}"
 
 
 def _repeat(seed: bytes, pair: int, key_id: int) -> bytes:

@@ -1,123 +1,14 @@
 /* test_lock.c: each rule of the writers' lock, with real processes. */
 #include <fcntl.h>
 #include <limits.h>
-#include <sys/random.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 
 #include "atomic.h"
 #include "clock.h"
-#include "lock.h"
-#include "registry.h"
-#include "test.h"
+#include "lock_fixture.h"
 
-#define SHORT (50 * SHK_MILLISECOND) /* to see that the lock is not to be had */
-#define LONG (100 * SHK_SECOND)      /* never waited for where all is well */
-#define SEMAPHORES (SHK_WRITERS_MAX + SHK_IDENTITY)
 #define NOBODY 65534
-
-union semun { /* semctl(2): the caller defines it */
-    int val;
-    struct semid_ds *buf;
-    unsigned short *array;
-};
-
-/* What the processes of a test share; an exec'd image finds the set in it. */
-struct arena {
-    uint32_t word;
-    uint32_t owned, ready, go, done; /* steps */
-    uint32_t from_the_dead;
-    int set_id;
-    uint8_t store_id[16];
-    uint64_t counter; /* incremented plainly: the lock guards it */
-    uint64_t stamp;
-};
-
-static struct arena *arena;
-static int arena_id;
-static struct shk__set set;
-
-/* As a creator leaves it that is killed before it stores the constants. */
-static struct shk__set new_half_made_set(uint8_t store_id[16])
-{
-    struct shk__set made;
-    int id;
-    CHECK(getrandom(store_id, 16, 0) == 16);
-    CHECK_CODE(shk__set_create_keyed(store_id, 0600, &id), 0);
-    shk__set_describe(&made, test_keep_set(id), store_id);
-    return made;
-}
-
-static struct shk__set new_set(uint8_t store_id[16])
-{
-    struct shk__set made = new_half_made_set(store_id);
-    CHECK_CODE(shk__set_initialise(&made), 0);
-    return made;
-}
-
-static void set_up(void)
-{
-    arena = test_segment(sizeof *arena, &arena_id);
-    set = new_set(arena->store_id);
-    arena->set_id = set.id;
-}
-
-static struct shk__lock open_lock(void)
-{
-    struct shk__lock lock;
-    CHECK_CODE(shk__lock_open(&lock, &arena->word, &set), 0);
-    return lock;
-}
-
-/* The token in the lock word; UINT32_MAX if it is free. */
-static uint32_t owner(void)
-{
-    return (shk__load(&arena->word) & ~SHK_LOCK_WAITERS) - 1;
-}
-
-static unsigned taken(void)
-{
-    unsigned short values[SEMAPHORES];
-    unsigned count = 0;
-    CHECK(semctl(set.id, 0, GETALL, (union semun){.array = values}) == 0);
-    for (uint32_t i = 0; i < SHK_WRITERS_MAX; i++)
-        count += values[i] != 0;
-    return count;
-}
-
-static _Noreturn void sleep_for_ever(void)
-{
-    for (;;)
-        pause();
-}
-
-/* A process that owns the lock until it is killed or, where it is told to go on, released it. */
-static pid_t start_owner(void)
-{
-    uint32_t before = shk__load(&arena->owned), go = shk__load(&arena->go);
-    pid_t pid = test_fork();
-    if (pid == 0) {
-        struct shk__lock lock = open_lock();
-        CHECK_CODE(shk__lock_acquire(&lock, LONG), SHK__FREE);
-        test_step(&arena->owned);
-        test_await(&arena->go, go + 1);
-        shk__lock_release(&lock);
-        shk__lock_close(&lock);
-        exit(0);
-    }
-    test_await(&arena->owned, before + 1);
-    return pid;
-}
-
-/* Leaves the lock held by a dead process and returns its token. */
-static uint32_t leave_dead_owner(void)
-{
-    pid_t pid = start_owner();
-    uint32_t token = owner();
-    test_kill(pid);
-    CHECK_EQUAL(owner(), token);
-    return token;
-}
 
 /* A process that holds every free token but these two. */
 static pid_t start_hog(uint32_t but, uint32_t but_too)
@@ -208,23 +99,6 @@ static void processes_exclude_each_other(void)
 
 /* ---------------------------------------------------------------- waiting -- */
 
-static uint32_t ticks;
-
-static void on_tick(int number)
-{
-    (void)number;
-    __atomic_fetch_add(&ticks, 1, __ATOMIC_RELAXED);
-}
-
-/* SIGALRM every so often, as a profiler does: no nap lasts longer. */
-static void start_timer(unsigned milliseconds)
-{
-    struct sigaction action = {.sa_handler = on_tick, .sa_flags = SA_RESTART};
-    struct itimerval interval = {{0, milliseconds * 1000}, {0, milliseconds * 1000}};
-    CHECK(sigaction(SIGALRM, &action, NULL) == 0);
-    CHECK(setitimer(ITIMER_REAL, &interval, NULL) == 0);
-}
-
 static void waiter_under_a_timer_takes_over(void)
 {
     set_up();
@@ -232,7 +106,7 @@ static void waiter_under_a_timer_takes_over(void)
     pid_t waiter = test_fork();
     if (waiter == 0) {
         struct shk__lock lock = open_lock();
-        start_timer(1);
+        start_timer(1000);
         test_step(&arena->ready);
         CHECK_CODE(shk__lock_acquire(&lock, LONG), SHK__FROM_THE_DEAD);
         CHECK(ticks > 10);
@@ -249,7 +123,7 @@ static void waiter_under_a_timer_times_out(void)
     set_up();
     (void)start_owner();
     struct shk__lock lock = open_lock();
-    start_timer(1);
+    start_timer(1000);
     uint64_t start = shk__monotonic();
     CHECK_CODE(shk__lock_acquire(&lock, 2 * SHORT), SHK_E_TIMEOUT);
     CHECK(shk__monotonic() - start >= 2 * SHORT);
@@ -271,14 +145,17 @@ static void zero_timeout_tries_once(void)
     CHECK_CODE(shk__lock_acquire(&lock, 0), SHK__FREE);
 }
 
-/* In each round the waiter has just begun a nap of 50 ms when the lock is released.
- * Most rounds, not all: the machine may be busy. */
-static void release_wakes_a_waiter(void)
+/* In each round two waiters have just begun a nap of 50 ms when the lock is released: it
+ * wakes one, and that one's release the other. Most rounds, not all: the machine may be busy. */
+static void release_wakes_one_waiter_after_another(void)
 {
     enum { ROUNDS = 8 };
     set_up();
-    pid_t waiter = test_fork();
-    if (waiter == 0) {
+    pid_t waiters[2];
+    for (int i = 0; i < 2; i++) {
+        waiters[i] = test_fork();
+        if (waiters[i] != 0)
+            continue;
         struct shk__lock lock = open_lock();
         for (uint32_t round = 1; round <= ROUNDS; round++) {
             test_await(&arena->go, round);
@@ -295,16 +172,17 @@ static void release_wakes_a_waiter(void)
     for (uint32_t round = 1; round <= ROUNDS; round++) {
         CHECK_CODE(shk__lock_acquire(&lock, LONG), SHK__FREE);
         test_step(&arena->go);
-        test_await(&arena->ready, round);
-        test_sleep(68); /* tests after 2, 6, 14, 30, 62 and 112 ms */
+        test_await(&arena->ready, 2 * round);
+        test_sleep(68); /* naps end after 2, 6, 14, 30, 62 and 112 ms */
         uint64_t released = shk__monotonic();
         shk__lock_release(&lock);
-        test_await(&arena->done, round);
+        test_await(&arena->done, 2 * round);
         prompt += arena->stamp - released < 20 * SHK_MILLISECOND;
     }
-    test_join(waiter);
+    test_join(waiters[0]);
+    test_join(waiters[1]);
     if (prompt < ROUNDS / 2)
-        FAIL("only %u of %d releases woke the waiter before its nap ended", prompt, ROUNDS);
+        FAIL("only %u of %d releases woke the waiters before their naps ended", prompt, ROUNDS);
 }
 
 /* --------------------------------------------------------------- the hook -- */
@@ -336,7 +214,7 @@ static void hook_runs_before_sleep_and_after_signals(void)
     CHECK_EQUAL(hook_calls, 2);
 
     stop_at = 6; /* the first is before the sleep, the others after signals */
-    start_timer(5);
+    start_timer(5000);
     CHECK_CODE(shk__lock_acquire(&lock, LONG), -EINTR);
     CHECK_EQUAL(hook_calls, 6);
     CHECK(ticks >= 3);
@@ -446,7 +324,10 @@ static void claimer_and_waiter_inherit_once(void)
         test_step(&arena->ready);
         if (round % 2)
             test_sleep(1 + round % 4);
-        int rc = shk__lock_acquire(&lock, LONG);
+        int rc;
+        do /* while the waiter has the only free token, to see whether its owner is dead */
+            rc = shk__lock_acquire(&lock, LONG);
+        while (rc == SHK_E_TOO_MANY_WRITERS);
         CHECK(rc >= 0);
         arena->from_the_dead += rc == SHK__FROM_THE_DEAD;
         shk__lock_release(&lock);
@@ -1023,6 +904,25 @@ static void undo_test_succeeds_unnoticed(void)
     }
 }
 
+/* A token that its former holder gave back is not given back again when that one ends. */
+static void end_of_a_former_holder_leaves_the_token(void)
+{
+    set_up();
+    pid_t former = test_fork();
+    if (former == 0) {
+        CHECK_CODE(shk__set_claim(&set, 0), 1);
+        shk__set_release(&set, 0);
+        test_step(&arena->ready);
+        test_await(&arena->go, 1);
+        exit(0);
+    }
+    test_await(&arena->ready, 1);
+    CHECK_CODE(shk__set_claim(&set, 0), 1);
+    test_step(&arena->go);
+    test_join(former);
+    CHECK_EQUAL(taken(), 1);
+}
+
 static bool exists(int id)
 {
     struct semid_ds about;
@@ -1072,7 +972,7 @@ static const struct test tests[] = {
     TEST(waiter_under_a_timer_takes_over),
     TEST(waiter_under_a_timer_times_out),
     TEST(zero_timeout_tries_once),
-    TEST(release_wakes_a_waiter),
+    TEST(release_wakes_one_waiter_after_another),
     TEST(hook_runs_before_sleep_and_after_signals),
     TEST(waiter_takes_over_though_another_sets_its_bit),
     TEST(claimer_of_the_dead_owners_token_owns_the_lock),
@@ -1098,6 +998,7 @@ static const struct test tests[] = {
     TEST(exec_by_another_thread_leaves_the_lock_to_the_new_image),
     TEST(exec_with_two_tokens_and_the_lock_in_the_first),
     TEST(exec_with_two_tokens_and_the_lock_in_the_second),
+    TEST(end_of_a_former_holder_leaves_the_token),
     TEST(undo_test_succeeds_unnoticed),
     TEST(foreign_sets_are_not_removed),
     TEST(half_made_sets_are_removed),

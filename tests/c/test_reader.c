@@ -199,24 +199,28 @@ static void one_copy_beside_a_killed_writer(void)
     srand(1);
     open_both();
     for (size_t m = 0; m < MUTATIONS; m++) {
-        unsigned steps = 0;
+        unsigned steps = 0, before = 0; /* as many as lead up to the commit */
+        bool committed = false;
         pid_t pid = start_writer(&mutations[m], done);
-        for (; shk__load(done) == 0; steps++)
+        for (; shk__load(done) == 0; steps++) {
             step(pid);
+            check_answer(&mutations[m], &committed);
+            before += !committed;
+        }
         test_kill(pid);
         unsigned kills = 2 * STEPS_EACH / steps < KILLS_MAX ? 2 * STEPS_EACH / steps : KILLS_MAX;
         killed += kills;
         for (unsigned i = 0; i < kills; i++) {
-            /* One in each of so many equal stretches. */
-            unsigned from = steps * i / kills, to = steps * (i + 1) / kills;
-            unsigned left = from + (unsigned)rand() % (to - from);
+            /* As often before the commit as after it. */
+            unsigned left = i % 2 ? before + (unsigned)rand() % (steps - before)
+                                  : (unsigned)rand() % before;
             pid = start_writer(&mutations[m], done);
             for (; left > 0 && shk__load(done) == 0; left--)
                 step(pid);
             test_kill(pid);
-            bool committed = false, as_before;
+            committed = false;
             check_answer(&mutations[m], &committed);
-            as_before = !committed;
+            bool as_before = !committed;
             struct shk_stats old, new;
             CHECK_CODE(shk_store_stats(store, &old), 0);
             check_sound(); /* which recovers */

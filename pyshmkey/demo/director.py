@@ -1,6 +1,5 @@
 """The director: starts everybody, kills the key server again and again, and has it audited."""
 
-import gc
 import os
 import secrets
 import socket
@@ -17,10 +16,11 @@ from pyshmkey.demo import client, log, server, wire, worker
 from pyshmkey.demo.audit import Ledger, audit, compare
 from pyshmkey.demo.board import DIRECTOR, FIRST, Board, Column, Stop
 from pyshmkey.demo.home import Home, Signals
+from pyshmkey.demo.wire import Kind, Verdict
 
 _WINDING_UP = 0.15  # share of the time that is kept for draining and the audit
-_PATIENCE = 3  # times the asked seconds, should the goals take longer
-_NUMBERS = 1 << 32  # messages that one client can number
+_PATIENCE = 6  # times the asked seconds, should the goals take longer
+_SEEDS = 1 << 32
 _REFRESH = 0.1  # seconds
 _KEY_SIZE = 4096  # much more than needed: a write takes longer, so more kills fall inside one
 _NICE = 5  # workers and clients: the key server and its killer go first
@@ -55,7 +55,10 @@ class Report:
 
     options: Options
     figures: dict[str, int] = field(default_factory=dict)
+    verdicts: dict[str, int] = field(default_factory=dict)
+    sent: dict[str, int] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
+    kernel_ids: dict[str, int] = field(default_factory=dict)  # of the store: shm, sem
     seconds: float = 0.0
     signal: int = 0
 
@@ -82,6 +85,7 @@ def run(options: Options, watch: Watch = lambda _: None) -> Report:
         except _Failed as failure:
             report.faults.append(str(failure))
         report.faults += [f"left behind: {what}" for what in home.leftovers()]
+        report.kernel_ids = home.kernel_ids
         report.signal = signals.received
     report.seconds = monotonic() - begin
     return report
@@ -101,34 +105,27 @@ class _Director:
     def direct(self, begin: float) -> None:
         """From the first key to the last verdict."""
         self.home.create_store(self.options.pairs, _KEY_SIZE)
+        enter = self.home.resources.enter_context
+        self.store = enter(KeyStore.open(self.home.name, readonly=True))
+        self.listener = enter(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+        self.outlet, self.intake = map(enter, socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM))
+        self.listener.bind(str(self.home.directory / "keys.sock"))
+        self.listener.listen()
         list(map(wire.names, range(self.options.pairs)))  # cached here for all processes
-        gc.freeze()  # no child need walk, and so copy, what is here already
-        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.outlet, intake = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-        with (
-            KeyStore.open(self.home.name, readonly=True) as self.store,
-            self.listener,
-            self.outlet,
-            intake,
-        ):
-            address = str(self.home.directory / "keys.sock")
-            self.listener.bind(address)
-            self.listener.listen(self.options.clients)
-            workers = self._start_workers(intake)
-            clients = self._start_clients(address)
-            self.crew = workers + clients
-            self._kill_servers(begin)
-            self._wind_up(workers, clients)
-            self._judge(clients)
+        workers, clients = self._start_workers(), self._start_clients()
+        self.crew = workers + clients
+        self._kill_servers(begin)
+        self._wind_up(workers, clients)
+        self._judge()
 
     # ---------------------------------------------------------------- processes
 
-    def _start_workers(self, intake: socket.socket) -> list[BaseProcess]:
+    def _start_workers(self) -> list[BaseProcess]:
         return [
             self.home.start(
                 worker.work,
                 self.home.name,
-                intake,
+                self.intake,
                 self.home.directory / f"verdicts-{number}",
                 self.board.row(FIRST + number),
                 nice=_NICE,
@@ -136,16 +133,16 @@ class _Director:
             for number in range(self.options.workers)
         ]
 
-    def _start_clients(self, address: str) -> list[BaseProcess]:
+    def _start_clients(self) -> list[BaseProcess]:
         return [
             self.home.start(
                 client.send,
-                address,
+                self.listener.getsockname(),
                 self.outlet,
                 self.home.directory / f"sent-{number}",
                 self.options.pairs,
-                number * _NUMBERS,
-                self.random.randrange(_NUMBERS),
+                number * wire.NUMBERS,
+                self.random.randrange(_SEEDS),
                 self.board,
                 nice=_NICE,
             )
@@ -154,23 +151,22 @@ class _Director:
 
     @contextmanager
     def _key_server(self) -> Iterator[tuple[BaseProcess, int]]:
-        """A life of the key server, and a pipe that gets a byte as each batch begins."""
+        """A life of the key server, killed at the end; its bell gets a byte as a batch begins."""
         bell, ringer = os.pipe()
+        process = self.home.start(
+            server.serve,
+            self.home.name,
+            self.log,
+            self.listener,
+            self.options.pairs,
+            self.random.randrange(_SEEDS),
+            self.board,
+            ringer,
+        )
         try:
-            yield (
-                self.home.start(
-                    server.serve,
-                    self.home.name,
-                    self.log,
-                    self.listener,
-                    self.options.pairs,
-                    self.random.randrange(_NUMBERS),
-                    self.board,
-                    ringer,
-                ),
-                bell,
-            )
+            yield process, bell
         finally:
+            self.home.kill(process)
             os.close(bell)
             os.close(ringer)
 
@@ -186,9 +182,7 @@ class _Director:
                     self._hear(bell, process)
                 loop = self.board.total(Column.LOOP_NS) / 1e9 or 0.001
                 sleep(self.random.uniform(0, loop))
-                process.kill()
-                process.join()
-                self.kills += 1
+            self.kills += 1
 
     def _hear(self, bell: int, process: BaseProcess) -> None:
         while bell not in (ready := connection.wait([bell, process.sentinel], _REFRESH)):
@@ -259,23 +253,21 @@ class _Director:
             if process.exitcode:
                 raise _Failed(f"process {process.pid} failed, exit code {process.exitcode}")
 
-    def _judge(self, clients: list[BaseProcess]) -> None:
+    def _judge(self) -> None:
         report, directory = self.report, self.home.directory
         ledger = Ledger.of(log.read(self.log))
-        verdicts = (path.read_bytes() for path in sorted(directory.glob("verdicts-*")))
-        sent = {
-            number * _NUMBERS: (directory / f"sent-{number}").read_bytes()
-            for number in range(len(clients))
-        }
+        verdicts = (path.read_bytes() for path in directory.glob("verdicts-*"))
+        sent = [
+            (directory / f"sent-{number}").read_bytes() for number in range(self.options.clients)
+        ]
         result = audit(ledger, verdicts, sent)
+        report.verdicts = {verdict.name.lower(): result.verdicts[verdict] for verdict in Verdict}
+        report.sent = {kind.name.lower(): result.sent[kind] for kind in Kind}
         report.figures = self.figures() | {
-            "issued": ledger.issued,
-            "revoked": ledger.revoked,
-            "wrong": result.wrong,
-            "torn": result.torn,
+            "keys_issued": ledger.issued,
+            "keys_revoked": ledger.revoked,
             "undecided": result.undecided,
+            "wrong": result.wrong,
         }
-        report.figures |= {f"{k.name.lower()} messages": n for k, n in result.kinds.items()}
-        report.figures |= {f"verdict {v.name.lower()}": n for v, n in result.verdicts.items()}
         report.faults += self._missing() + result.faults + compare(self.store, ledger)
         report.faults += [f"verify: {problem}" for problem in self.store.verify().problems]

@@ -1,0 +1,5 @@
+"""python -m pyshmkey.cli, the same as shmkey."""
+
+from pyshmkey.cli import main
+
+main()

@@ -1,0 +1,390 @@
+/* test_hostile.c: whatever bytes a segment holds, no call crashes, hangs, writes beyond
+ * its buffers or touches what is not the store's.
+ *
+ * Each round restores the image of a small store, damages it and makes every call there
+ * is, through handles that were open before the damage (geometry is private by then) and
+ * through new ones. A hang ends by the alarm; strays end at guard pages around the
+ * mappings; two sets and a segment stand by and must stay as they are.
+ */
+#include "test.h"
+
+#include "clock.h"
+#include "store.h"
+
+#define KEY_SIZE 16u
+#define CAPACITY 3u
+#define CALL_SECONDS 10u /* of processor time; the call takes microseconds */
+#define CANARY 0xA5
+
+static shk_store *writer, *reader;
+static unsigned char *bytes;      /* the writer's mapping */
+static unsigned char image[1 << 16];
+static size_t size;
+static struct shk_access access_ = {.open_timeout = SHK_MILLISECOND,
+                                    .lock_timeout = SHK_MILLISECOND};
+static struct shk_access readonly = {.readonly = true, .open_timeout = SHK_MILLISECOND};
+static uint64_t random_state = 1;
+
+static uint32_t random_below(uint32_t limit)
+{
+    random_state = random_state * UINT64_C(6364136223846793005) + 1442695040888963407;
+    return (uint32_t)((random_state >> 33) % limit);
+}
+
+/* -------------------------------------------------------------- bystanders -- */
+
+static struct {
+    int sets[2], segment;
+    unsigned short values[2][SHK_WRITERS_MAX + SHK_IDENTITY];
+} bystanders;
+
+/* One as large as a token set, all zeros; one whose values are small. */
+static void bystanders_make(void)
+{
+    for (int i = 0; i < 2; i++) {
+        unsigned short *values = bystanders.values[i];
+        int id = bystanders.sets[i] = semget(IPC_PRIVATE, SHK_WRITERS_MAX + SHK_IDENTITY, 0600);
+        CHECK(id >= 0);
+        test_keep_set(id);
+        for (unsigned at = 0; at < SHK_WRITERS_MAX + SHK_IDENTITY; at++)
+            values[at] = i ? (unsigned short)(at % 3) : 0;
+        CHECK(semctl(id, 0, SETALL, values) == 0);
+    }
+    bystanders.segment = test_keep_segment(shmget(IPC_PRIVATE, 4096, 0600));
+    CHECK(bystanders.segment >= 0);
+}
+
+static void bystanders_check(void)
+{
+    unsigned short values[SHK_WRITERS_MAX + SHK_IDENTITY];
+    struct shmid_ds segment;
+    struct semid_ds set;
+    for (int i = 0; i < 2; i++) {
+        CHECK(semctl(bystanders.sets[i], 0, IPC_STAT, &set) == 0 && set.sem_otime == 0);
+        CHECK(semctl(bystanders.sets[i], 0, GETALL, values) == 0);
+        CHECK(memcmp(values, bystanders.values[i], sizeof values) == 0);
+    }
+    CHECK(shmctl(bystanders.segment, IPC_STAT, &segment) == 0 && segment.shm_nattch == 0);
+}
+
+/* --------------------------------------------------------------- the store -- */
+
+static struct shk_bytes text(const char *string)
+{
+    return (struct shk_bytes){string, strlen(string)};
+}
+
+static int put(shk_store *store, const char *client, uint64_t ttl)
+{
+    static const unsigned char key[KEY_SIZE] = "0123456789abcde";
+    struct shk_put what = {.key = {key, 1 + random_below(KEY_SIZE)},
+                           .key_id = SHK_KEY_ID_NEXT,
+                           .ttl = ttl};
+    return shk_store_put(store, text(client), text("server"), &what, NULL);
+}
+
+/* Where there is room for them, pages that nobody may touch. */
+static void guard(const shk_store *store)
+{
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE), length = (size + page - 1) / page * page;
+    void *const places[] = {store->base - page, store->base + length};
+    for (int i = 0; i < 2; i++)
+        (void)mmap(places[i], page, PROT_NONE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+}
+
+static void open_store(void)
+{
+    struct shk_address address = {.key = IPC_PRIVATE};
+    struct shk_shape shape = {CAPACITY, 0, KEY_SIZE, 0600};
+    struct shk_info info;
+    CHECK_CODE(shk_store_open(SHK_CREATE, &address, &shape, &access_, &writer), 0);
+    shk_store_info(writer, &info);
+    if (test_kept->count > TEST_KEPT_MAX - 8)
+        test_kept->count = 3; /* the earlier stores are gone; the bystanders stay */
+    test_keep_segment(info.id);
+    test_keep_set(info.semaphore_id);
+    CHECK_CODE(put(writer, "a", 0), 0);
+    CHECK_CODE(put(writer, "b", SHK_SECOND * 3600), 0);
+    CHECK_CODE(put(writer, "c", 0), 0);
+    CHECK_CODE(shk_store_revoke(writer, text("b"), text("server")), 0);
+    CHECK_CODE(shk_store_delete(writer, text("c"), text("server")), 0);
+    CHECK_CODE(shk_store_from_id(info.id, &readonly, &reader), 0);
+    bytes = writer->base;
+    size = (size_t)writer->geometry.total_size;
+    CHECK(size <= sizeof image);
+    memcpy(image, bytes, size);
+    guard(writer);
+    guard(reader);
+}
+
+static void close_store(void)
+{
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    for (size_t at = size; at < (size + page - 1) / page * page; at++)
+        CHECK(bytes[at] == 0);
+    struct shk_info info;
+    shk_store_info(writer, &info);
+    shk_store_close(reader);
+    shk_store_close(writer);
+    (void)shmctl(info.id, IPC_RMID, NULL);
+    (void)semctl(info.semaphore_id, 0, IPC_RMID);
+}
+
+/* -------------------------------------------------------------- every call -- */
+
+/* An answer, or a complaint about the store; never about the caller or the system. */
+static void check_code(const char *call, int rc)
+{
+    static const int codes[] = {0, SHK_E_ABSENT, SHK_E_REVOKED, SHK_E_EXPIRED, SHK_E_FULL,
+                                SHK_E_EXHAUSTED, SHK_E_REMOVED, SHK_E_CORRUPT,
+                                SHK_E_INCOMPATIBLE, SHK_E_TIMEOUT, SHK_E_BUSY};
+    for (size_t i = 0; i < sizeof codes / sizeof *codes; i++)
+        if (rc == codes[i])
+            return;
+    FAIL("%s is %d (%s: %s)", call, rc, shk_error_message(rc), shk_error_detail());
+}
+
+static void read_all(const shk_store *store)
+{
+    for (const char *client = "abcd"; *client; client++) {
+        const struct shk_bytes id = {client, 1};
+        unsigned char key[KEY_SIZE + 8];
+        struct shk_record record;
+        size_t length = 0;
+        memset(key, CANARY, sizeof key);
+        int rc = shk_store_get_key(store, id, text("server"), key, KEY_SIZE, &length);
+        check_code("get_key", rc);
+        CHECK(rc != 0 || (length >= 1 && length <= KEY_SIZE));
+        for (size_t at = length; at < sizeof key; at++)
+            CHECK(key[at] == CANARY);
+        check_code("record",
+                   shk_store_record(store, id, text("server"), &record, key, KEY_SIZE));
+    }
+    struct shk_stats stats;
+    check_code("stats", shk_store_stats(store, &stats));
+}
+
+static void verify(shk_store *store)
+{
+    struct shk_report report;
+    check_code("verify", shk_store_verify(store, &report));
+}
+
+static void write_all(shk_store *store)
+{
+    unsigned char key[KEY_SIZE];
+    struct shk_record record;
+    check_code("put", put(store, "a", 0));
+    check_code("put", put(store, "d", 0));
+    check_code("rotate", shk_store_rotate(store, text("a"), text("server"), (struct shk_bytes){0},
+                                          &record, key, sizeof key));
+    check_code("revoke", shk_store_revoke(store, text("a"), text("server")));
+    check_code("delete", shk_store_delete(store, text("b"), text("server")));
+    check_code("put", put(store, "e", SHK_SECOND));
+}
+
+static void try_handles(void)
+{
+    read_all(reader);
+    verify(reader);
+    write_all(writer);
+    verify(writer);
+}
+
+static void try_opening(const struct shk_access *access, int id)
+{
+    shk_store *store;
+    int rc = shk_store_from_id(id, access, &store);
+    if (rc == -ENOENT) /* it was condemned or found destroyed */
+        return;
+    check_code("from_id", rc);
+    if (rc < 0)
+        return;
+    read_all(store);
+    if (!access->readonly)
+        write_all(store);
+    verify(store);
+    shk_store_close(store);
+}
+
+/* Ends with a store that is whole. */
+static void round_trip(const unsigned char *damaged, bool opening, bool destroying)
+{
+    alarm(CALL_SECONDS);
+    memcpy(bytes, damaged, size);
+    struct shmid_ds segment;
+    if (opening) {
+        try_opening(&readonly, writer->info.id);
+        try_opening(&access_, writer->info.id);
+        memcpy(bytes, damaged, size);
+    }
+    if (destroying && random_below(2) && shmctl(writer->info.id, IPC_STAT, &segment) == 0) {
+        shk_store *store; /* by its own handle, which took the damaged numbers over */
+        if (shk_store_from_id(writer->info.id, &access_, &store) == 0) {
+            check_code("destroy", shk_store_destroy(store));
+            shk_store_close(store);
+        }
+        memcpy(bytes, damaged, size);
+    }
+    try_handles();
+    if (destroying) {
+        check_code("destroy", shk_store_destroy(writer));
+        read_all(reader);
+        bystanders_check();
+    }
+    if (destroying || shmctl(writer->info.id, IPC_STAT, &segment) < 0 ||
+        segment.shm_perm.mode & SHM_DEST) {
+        close_store();
+        open_store();
+    }
+    memcpy(bytes, image, size);
+    alarm(0);
+}
+
+/* ------------------------------------------------------------------- tests -- */
+
+static void start(void)
+{
+    bystanders_make();
+    open_store();
+}
+
+static void finish(void)
+{
+    bystanders_check();
+    close_store();
+}
+
+/* The ring is written and never read: its ends will do. */
+static bool is_ring_middle(size_t at)
+{
+    const struct shk__geometry *g = &writer->geometry;
+    return at >= g->ring_offset + g->ring_size && at < g->buckets_offset - g->ring_size;
+}
+
+static void each_byte(void)
+{
+    static unsigned char damaged[sizeof image];
+    start();
+    for (size_t at = 0; at < size; at++) {
+        if (is_ring_middle(at))
+            continue;
+        const unsigned char old = image[at];
+        const unsigned char values[] = {0, 1, 0x7F, 0x80, 0xFF, (unsigned char)(old + 1),
+                                        (unsigned char)(old ^ 0x10)};
+        for (size_t i = 0; i < sizeof values; i++) {
+            if (values[i] == old)
+                continue;
+            memcpy(damaged, image, size);
+            damaged[at] = values[i];
+            round_trip(damaged, at < sizeof(struct shk_header_shm) && i % 2, false);
+        }
+    }
+    finish();
+}
+
+/* Words that mean something somewhere: numbers near every limit, and what stands elsewhere. */
+static uint64_t interesting(void)
+{
+    uint64_t word;
+    switch (random_below(7)) {
+    case 0:
+        return random_below(16);
+    case 1:
+        return UINT64_MAX - random_below(16);
+    case 2:
+        return UINT64_C(1) << random_below(64);
+    case 3:
+        return shk__entry(random_below(12), random_below(8), (uint16_t)random_below(4));
+    case 4:
+        return (uint64_t)bystanders.sets[random_below(2)] + 1;
+    case 5:
+        return (uint64_t)random_below(1u << 31) << 33 | random_below(1u << 31);
+    default:
+        memcpy(&word, image + random_below((uint32_t)size / 8) * 8, sizeof word);
+        return word;
+    }
+}
+
+static void damage_words(unsigned char *damaged, unsigned count)
+{
+    memcpy(damaged, image, size);
+    while (count-- > 0) {
+        size_t at;
+        do
+            at = random_below((uint32_t)size / 4) * 4;
+        while (is_ring_middle(at));
+        uint64_t word = interesting();
+        memcpy(damaged + at, &word, random_below(2) || at + 8 > size ? 4 : 8);
+    }
+}
+
+static void random_words(void)
+{
+    static unsigned char damaged[sizeof image];
+    start();
+    for (unsigned i = 0; i < 4000; i++) {
+        damage_words(damaged, 1 + random_below(i % 2 ? 4 : 40));
+        round_trip(damaged, i % 4 == 0, i % 8 == 0);
+    }
+    finish();
+}
+
+/* A journal whose every field is plausible, for recovery to act on. */
+static void random_journals(void)
+{
+    static unsigned char damaged[sizeof image];
+    start();
+    for (unsigned i = 0; i < 4000; i++) {
+        damage_words(damaged, random_below(3));
+        struct shk_journal_shm *j = (struct shk_journal_shm *)(damaged + 1088);
+        const uint64_t *entries = (const uint64_t *)(damaged + writer->geometry.buckets_offset) + 1;
+        *j = (struct shk_journal_shm){.kind = 1 + random_below(SHK_CHANGE_COUNT - 1),
+                                      .target = random_below(SHK_WAYS),
+                                      .head = random_below(12),
+                                      .tail = random_below(12),
+                                      .high_water = random_below(13),
+                                      .generation = 2 * random_below(5),
+                                      .revision = random_below(2) ? 6 : interesting(),
+                                      .records = random_below(4)};
+        j->old_word = random_below(2) ? entries[j->target] : 0;
+        j->retired = (j->old_word >> 16 & 0xFFFF) + 1;
+        j->new_word = random_below(2) ? shk__entry(random_below(12), j->generation, 0) : 0;
+        if (random_below(4) == 0) /* it seems to have been committed */
+            memcpy(damaged + writer->geometry.buckets_offset + 8 + 8 * j->target, &j->new_word, 8);
+        if (random_below(4) == 0)
+            *((uint64_t *)j + random_below(11)) = interesting();
+        round_trip(damaged, false, i % 16 == 0);
+    }
+    finish();
+}
+
+/* The header names a set that is somebody else's. */
+static void foreign_sets(void)
+{
+    static unsigned char damaged[sizeof image];
+    start();
+    for (unsigned i = 0; i < 300; i++) {
+        memcpy(damaged, image, size);
+        struct shk_header_shm *header = (struct shk_header_shm *)damaged;
+        const uint32_t ids[] = {(uint32_t)bystanders.sets[0], (uint32_t)bystanders.sets[1],
+                                UINT32_MAX, INT32_MAX, UINT32_C(0x80000000), 0};
+        header->semaphore_id_plus_one = ids[i % 6] + 1;
+        const uint64_t states[] = {SHK_STATE_LIVE, SHK_STATE_MAKING, SHK_STATE_DEAD,
+                                   SHK_STATE_REMOVED};
+        header->state = states[i / 6 % 4];
+        ((struct shk_lock_shm *)(damaged + 1024))->word = 1 + random_below(SHK_WRITERS_MAX);
+        if (random_below(3) == 0)
+            memset(header->store_id, 0, sizeof header->store_id);
+        round_trip(damaged, true, i % 3 == 0);
+    }
+    finish();
+}
+
+int main(int argc, char **argv)
+{
+    static const struct test tests[] = {TEST(each_byte), TEST(random_words), TEST(random_journals),
+                                        TEST(foreign_sets)};
+    return TEST_MAIN(argc, argv, tests);
+}

@@ -1,0 +1,14 @@
+"""What spawned children run. Apart, as importing conftest makes a new IPC namespace."""
+
+import multiprocessing
+
+from pyshmkey import KeyStore
+
+
+def exchange(shmid: int, key: int, number: int, answers: "multiprocessing.Queue[bytes]") -> None:
+    """Writes one pair by id, reads another by key."""
+    with KeyStore.from_id(shmid) as writer:
+        for _ in range(50):
+            writer.put(f"child-{number}", "s", bytes([number]) * 32)
+    with KeyStore.open(key, readonly=True) as reader:
+        answers.put(reader.get_key("parent", "s"))

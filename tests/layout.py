@@ -1,0 +1,159 @@
+"""The bytes of a store's segment, to look at and to forge: csrc/core/layout.h in Python.
+
+image["journal.kind"] is a word of the fixed parts; get and put reach any other place,
+whose offset bucket, entry, queue and slot tell.
+"""
+
+import ctypes
+from struct import calcsize, pack, unpack_from
+
+from pyshmkey import KeyStore, Segment
+
+MAKING = 0
+LIVE = 0x3159454B4D485359
+DEAD = 0x4441454459454B59
+REMOVED = 0x45524F4D59454B59
+BIRTHMARK = 0x4854524942594B53
+
+HEADER_SIZE = 1024
+RING_OFFSET = 1408
+RING = 1024
+LINE = 64
+WAYS = 7
+SPARE_SLOTS = 8
+WRITERS = 1024
+WAITERS = 1 << 31
+INSERT, OVERWRITE, ROTATE, REVOKE, DELETE = range(1, 6)
+
+
+def _fields(part: str, start: int, names: str) -> dict[str, tuple[int, str]]:
+    return {f"{part}.{name}": (start + 8 * i, "Q") for i, name in enumerate(names.split())}
+
+
+FIELDS = {
+    "state": (0, "Q"),
+    "birthmark": (8, "Q"),
+    "layout_version": (16, "I"),
+    "byte_order": (20, "I"),
+    "layout_hash": (24, "Q"),
+    "capacity": (32, "Q"),
+    "id_size": (40, "I"),
+    "key_size": (44, "I"),
+    "total_size": (48, "Q"),
+    "semaphore_id_plus_one": (56, "I"),
+    "owner": (60, "I"),
+    "ipc_namespace": (72, "Q"),
+    "store_id": (96, "16s"),
+    "name_size": (128, "I"),
+    "name": (132, "256s"),
+    "lock": (1024, "I"),
+    **_fields(
+        "journal",
+        1088,
+        "kind target old_word new_word head tail high_water generation retired revision records",
+    ),
+    **_fields("ledger", 1216, "head tail high_water records last_key_id"),
+    "changes.revision": (1280, "Q"),
+    **_fields("stats", 1344, "takeovers recoveries"),
+}
+
+
+def _align(size: int, to: int) -> int:
+    return -(-size // to) * to
+
+
+class Image:
+    """A second, writable attachment of a store's segment."""
+
+    def __init__(self, store: KeyStore) -> None:
+        self.segment = Segment.from_id(store.id)
+        self.semaphore_id = store.semaphore_id
+        self.slots = store.capacity + SPARE_SLOTS
+        self.buckets = (store.capacity * 4 + 20) // 21
+        key_id = _align(20 + 2 * store.id_size, 4)
+        times = _align(key_id + 4 + store.key_size, 8)
+        self.record_size = _align(times + 16, LINE)
+        self.record = {
+            "generation": (0, "Q"),
+            "key_length": (8, "I"),
+            "flags": (12, "I"),
+            "status": (16, "i"),
+            "client": (20, f"{store.id_size}s"),
+            "server": (20 + store.id_size, f"{store.id_size}s"),
+            "key_id": (key_id, "i"),
+            "key": (key_id + 4, f"{store.key_size}s"),
+            "expires": (times + 8, "Q"),
+        }
+        self._buckets = _align(RING_OFFSET + RING * _align(16 + 2 * store.id_size, 8), LINE)
+        self._queue = self._buckets + self.buckets * LINE
+        self._records = _align(self._queue + self.slots * 4, LINE)
+        self.total_size = self._records + self.slots * self.record_size
+
+    def get(self, offset: int, kind: str = "Q") -> int:
+        value: int = unpack_from(kind, self.segment.read(calcsize(kind), offset))[0]
+        return value
+
+    def put(self, offset: int, value: int | bytes, kind: str = "Q") -> None:
+        self.segment.write(pack(kind, value), offset)
+
+    def __getitem__(self, field: str) -> int:
+        return self.get(*FIELDS[field])
+
+    def __setitem__(self, field: str, value: int | bytes) -> None:
+        offset, kind = FIELDS[field]
+        self.put(offset, value, kind)
+
+    def bucket(self, number: int) -> int:
+        """The offset of the bucket, which is that of its overflow count."""
+        return self._buckets + number * LINE
+
+    def entry(self, target: int) -> int:
+        return self.bucket(target // WAYS) + 8 + target % WAYS * 8
+
+    def queue(self, place: int) -> int:
+        """The offset of the u32 at this place, absolute or not, of the free queue."""
+        return self._queue + place % self.slots * 4
+
+    def slot(self, number: int) -> int:
+        return self._records + number * self.record_size
+
+    def put_in_slot(self, number: int, field: str, value: int | bytes) -> None:
+        offset, kind = self.record[field]
+        self.put(self.slot(number) + offset, value, kind)
+
+    def entries(self) -> dict[int, int]:
+        """The entries in use: target -> word."""
+        words = ((target, self.get(self.entry(target))) for target in range(self.buckets * WAYS))
+        return {target: word for target, word in words if word}
+
+    def entry_of(self, slot: int) -> int:
+        """The target whose entry names the slot."""
+        return next(target for target, word in self.entries().items() if word >> 32 == slot + 1)
+
+    def tokens(self) -> set[int]:
+        """The writers' tokens that are taken."""
+        values = semaphores(self.semaphore_id)[:WRITERS]
+        return {number for number, value in enumerate(values) if value}
+
+
+_libc = ctypes.CDLL(None, use_errno=True)
+GETALL, SETALL, IPC_RMID = 13, 17, 0
+
+
+def semaphores(semaphore_id: int) -> list[int]:
+    """The values of a store's set, token semaphores first."""
+    values = (ctypes.c_ushort * (WRITERS + 6))()
+    assert _libc.semctl(semaphore_id, 0, GETALL, values) == 0, ctypes.get_errno()
+    return list(values)
+
+
+def new_set() -> int:
+    """A set of semaphores like a store's, but for its values, which are 0."""
+    made: int = _libc.semget(0, WRITERS + 6, 0o600)
+    assert made >= 0, ctypes.get_errno()
+    return made
+
+
+def remove_set(semaphore_id: int) -> bool:
+    """False if there was none."""
+    return bool(_libc.semctl(semaphore_id, 0, IPC_RMID, 0) == 0)
