@@ -49,16 +49,6 @@ def test_every_start_method(store: KeyStore, method: str) -> None:
     for number in range(4):
         assert store.get_key(f"child-{number}", "s") == bytes([number]) * 32
     assert store.verify().ok
-    if method == "forkserver":
-        stop_forkserver()
-
-
-def stop_forkserver() -> None:
-    """It was forked from us and would keep our namespace alive."""
-    from multiprocessing import forkserver, resource_tracker
-
-    forkserver._forkserver._stop()  # type: ignore[attr-defined]
-    resource_tracker._resource_tracker._stop()  # type: ignore[attr-defined]
 
 
 def test_an_inherited_handle_claims_a_token_of_its_own(store: KeyStore, fork: Fork) -> None:
