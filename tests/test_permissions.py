@@ -66,12 +66,9 @@ def test_0640_is_read_by_the_group_and_written_by_nobody_else(
                     write()
                 except ReadOnlyError:
                     refused.append("read-only")
-            for write in (
-                lambda: KeyStore.open(group_store.key),
-                lambda: Segment.open(group_store.key),
-            ):
+            for opener in (KeyStore.open, Segment.open):
                 try:
-                    write()
+                    opener(group_store.key)
                 except PermissionError:
                     refused.append("permission")
             return reader.get_key("c", "s"), refused
@@ -148,21 +145,22 @@ def test_owner_opens_anothers_name(fork: Fork, nobody: int) -> None:
 def test_only_owner_or_root_destroys(fork: Fork, nobody: int) -> None:
     shmid = fork(lambda: make_as_owner(0o600), uid=nobody).result()
 
+    handle = KeyStore.from_id(shmid, trust=[nobody])
+
     def destroy_as_another() -> None:
         os.setresuid(-1, 12345, -1)  # may write through its mapping, but not remove
         try:
-            store.destroy()
+            handle.destroy()
         finally:
             os.setresuid(-1, 0, -1)
 
-    store = KeyStore.from_id(shmid, trust=[nobody])
     try:
         with pytest.raises(PermissionError):
             fork(destroy_as_another).result()
-        assert store.get_key("c", "s") == KEY
+        assert handle.get_key("c", "s") == KEY
     finally:
-        store.destroy()
-        store.close()
+        handle.destroy()
+        handle.close()
 
 
 @pytest.mark.parametrize("mode", [0o000, 0o400, 0o620, 0o660, 0o604, 0o602, 0o644, 0o666, 0o777])

@@ -1,6 +1,5 @@
 """One store, many processes and threads: every start method, fork at bad moments, signals."""
 
-import _thread
 import ctypes
 import multiprocessing
 import os
@@ -12,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from conftest import Fork
@@ -34,7 +34,7 @@ def store() -> Iterator[KeyStore]:
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.mark.parametrize("method", START_METHODS)
 def test_every_start_method(store: KeyStore, method: str) -> None:
-    context = multiprocessing.get_context(method)
+    context: Any = multiprocessing.get_context(method)
     store.put("parent", "s", b"from the parent")
     answers = context.Queue()
     children = [
@@ -204,7 +204,7 @@ def test_zero_timeout_does_not_wait(store: KeyStore, holder: Holder) -> None:
 def test_ctrl_c_ends_the_wait_for_the_lock(store: KeyStore, holder: Holder) -> None:
     store.lock_timeout = 60
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
-    timer = threading.Timer(0.2, lambda: _thread.interrupt_main() or os.kill(os.getpid(), 2))
+    timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()
     try:
         with pytest.raises(KeyboardInterrupt):

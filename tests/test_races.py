@@ -114,10 +114,14 @@ class Crowd:
         *lines, self._text = (self._text + os.read(self.answers, 1 << 20)).split(b"\n")
         return [line.decode() for line in lines]
 
-    def end(self) -> None:
+    def kill(self) -> None:
         for pid in self.living:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
+        self.living.clear()
+
+    def end(self) -> None:
+        self.kill()
         for fd in (self.gate, self._gate_end, self.answers, self.answer_to):
             if fd >= 0:
                 os.close(fd)
@@ -168,7 +172,11 @@ def take_part(crowd: Crowd, number: int, how: str, key: int, timeout: float, doo
     crowd.pass_gate()
     if doom:
         die_within(doom)
-    store = open_somehow(how, key, timeout)
+    try:
+        store = open_somehow(how, key, timeout)
+    except Exception as e:
+        crowd.answer(f"error {how} {timeout} {doom} {e}")
+        return
     if store is None:
         crowd.answer(f"done {NO_STORE}")
         return
@@ -287,7 +295,6 @@ def test_stores_come_and_go_while_everybody_is_killed(
             problems += members.listen(0.002)
             members.reap()
             assert time.monotonic() < deadline, f"only {members.deaths} have died"
-        members.end()
-        members.living.clear()
+        members.kill()
     print(f"{members.deaths} processes killed, none left a segment or a set")
     assert not problems
