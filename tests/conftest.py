@@ -268,14 +268,23 @@ def store(stores: Stores) -> KeyStore:
 def unchanged(*shmids: int) -> Iterator[None]:
     """Asserts that the block changes none of these segments, and makes or removes nothing."""
 
-    def look() -> list[object]:
+    def look() -> tuple[list[bytes], list[set[str]]]:
         tables = [{row[f"{kind}id"] for row in ipc_table(kind)} for kind in ("shm", "sem")]
         segments = [Segment.from_id(shmid, readonly=True).read() for shmid in shmids]
-        return [*segments, *(tables if own_namespace else [])]
+        return segments, tables if own_namespace else []
 
-    before = look()
+    before, tables = look()
     yield
-    assert look() == before
+    after, tables_after = look()
+    if after != before:  # pytest would take long to show how such bytes differ
+        places = [
+            at
+            for old, new in zip(before, after, strict=True)
+            for at in range(len(old))
+            if old[at] != new[at]
+        ]
+        pytest.fail(f"bytes changed at {places}")
+    assert tables_after == tables
 
 
 def wait_until(condition: Callable[[], object]) -> None:

@@ -147,6 +147,11 @@ def semaphores(semaphore_id: int) -> list[int]:
     return list(values)
 
 
+def set_semaphores(semaphore_id: int, values: list[int]) -> None:
+    array = (ctypes.c_ushort * len(values))(*values)
+    assert _libc.semctl(semaphore_id, 0, SETALL, array) == 0, ctypes.get_errno()
+
+
 def new_set() -> int:
     """A set of semaphores like a store's, but for its values, which are 0."""
     made: int = _libc.semget(0, WRITERS + 6, 0o600)

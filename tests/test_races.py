@@ -23,6 +23,7 @@ from pyshmkey import KeyStore
 CAPACITY = 512
 PATIENCE = 60.0  # seconds in which every process must have answered
 NO_STORE = "none"
+READY = "ready"
 
 
 @pytest.fixture
@@ -81,7 +82,9 @@ class Crowd:
             self.living.add(pid)
             return pid
         try:
-            os.close(self._gate_end)  # so that the end of the parent opens the gate as well
+            if self._gate_end >= 0:
+                os.close(self._gate_end)  # so that the end of the parent opens the gate as well
+            self.answer(READY)
             work(self)
         except BaseException as error:
             self.answer(f"error {type(error).__name__}: {error}")
@@ -89,6 +92,11 @@ class Crowd:
             os._exit(0)
 
     def open_gate(self) -> None:
+        """Lets everybody go, once all are there."""
+        ready: list[str] = []
+        while len(ready) < len(self.living):
+            ready += self.listen(PATIENCE)
+        assert set(ready) <= {READY}, ready
         os.close(self._gate_end)
         self._gate_end = -1
 
@@ -172,11 +180,7 @@ def take_part(crowd: Crowd, number: int, how: str, key: int, timeout: float, doo
     crowd.pass_gate()
     if doom:
         die_within(doom)
-    try:
-        store = open_somehow(how, key, timeout)
-    except Exception as e:
-        crowd.answer(f"error {how} {timeout} {doom} {e}")
-        return
+    store = open_somehow(how, key, timeout)
     if store is None:
         crowd.answer(f"done {NO_STORE}")
         return
@@ -292,7 +296,7 @@ def test_stores_come_and_go_while_everybody_is_killed(
         while members.deaths < wanted and not problems:
             while len(members.living) < 12:
                 members.add(lambda crowd: churn(crowd, key))
-            problems += members.listen(0.002)
+            problems += [line for line in members.listen(0.002) if line != READY]
             members.reap()
             assert time.monotonic() < deadline, f"only {members.deaths} have died"
         members.kill()

@@ -120,7 +120,7 @@ static PyObject *raise_message(struct module_state *state, int code, PyObject *m
 
 PyObject *errors_raise(struct module_state *state, int code)
 {
-    if (code == -EINTR && PyErr_Occurred())
+    if (PyErr_Occurred()) /* of a signal handler that ran meanwhile */
         return NULL;
     const char *message = shk_error_message(code), *detail = shk_error_detail();
     if (code <= -SHK_CODE_FIRST)

@@ -27,7 +27,8 @@ typedef struct {
     PyObject_HEAD
     shk_store *store;     /* NULL: closed */
     Py_ssize_t calls;     /* running without the GIL, in the process calls_pid: */
-    pid_t calls_pid;      /* a forked child has none of its parent's */
+    pid_t calls_pid;      /* a forked child has none of its parent's, but for */
+    Py_ssize_t handling;  /* those that run signal handlers, one of which may have forked it */
     bool closing;
     struct shk_info info; /* stays after close */
     PyObject *weakrefs;
@@ -52,7 +53,7 @@ static void close_now(KeyStore *self)
 
 static Py_ssize_t calls_here(const KeyStore *self)
 {
-    return self->calls > 0 && self->calls_pid == getpid() ? self->calls : 0;
+    return self->calls > 0 && self->calls_pid == getpid() ? self->calls : self->handling;
 }
 
 /* One call into the library; begin and end enclose it on one thread. */
@@ -64,15 +65,18 @@ struct call {
 static int on_wait(void *context)
 {
     struct call *call = context;
+    KeyStore *self = call->self;
     int rc = 0;
     if (call->thread) {
         PyEval_RestoreThread(call->thread);
+        self->handling++;
         rc = PyErr_CheckSignals();
+        self->calls = calls_here(self);
+        self->handling--;
         shk_thread_on_wait(on_wait, call); /* a handler may have used a store itself */
-    } else {
-        call->self->calls = calls_here(call->self) + 1;
-        call->self->calls_pid = getpid();
-    }
+    } else
+        self->calls = calls_here(self) + 1;
+    self->calls_pid = getpid();
     call->thread = PyEval_SaveThread();
     return rc;
 }
@@ -729,6 +733,12 @@ static Py_ssize_t length(PyObject *self)
     int rc = shk_store_stats(store, &stats);
     if (rc < 0) {
         errors_raise(state_of(self), rc);
+        return -1;
+    }
+    uint64_t capacity = ((KeyStore *)self)->info.capacity;
+    if (stats.records > capacity) {
+        errors_format(state_of(self), SHK_E_CORRUPT, "the store counts %llu pairs, its capacity is "
+                      "%llu", (unsigned long long)stats.records, (unsigned long long)capacity);
         return -1;
     }
     return (Py_ssize_t)stats.records;

@@ -267,15 +267,18 @@ static uint64_t count_faults(const struct shk_report *report)
 static int check_unlocked(const shk_store *store, struct shk_report *out)
 {
     const uint64_t *revision = &shk__changes(store)->revision;
+    const uint64_t *journaled = &shk__journal(store)->revision; /* moves first, revision last */
     const uint32_t *word = &shk__lock_word(store)->word;
     for (int i = 0; i < QUIET_TRIES; i++) {
         uint64_t seen = shk__load(revision);
+        uint64_t begun = shk__load(journaled);
         uint32_t owner = shk__load(word);
         struct shk_report report;
         int rc = check(store, &report);
         if (rc < 0)
             return rc;
-        bool quiet = shk__load(revision) == seen && shk__load(word) == owner;
+        bool quiet = shk__load(revision) == seen && shk__load(journaled) == begun &&
+                     shk__load(word) == owner;
         if (quiet || count_faults(&report) == 0) {
             *out = report;
             return 0;

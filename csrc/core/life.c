@@ -24,7 +24,19 @@
 uint64_t shk__ipc_namespace(void)
 {
     struct stat about;
-    return stat("/proc/self/ns/ipc", &about) == 0 ? about.st_ino : 0;
+    return stat("/proc/thread-self/ns/ipc", &about) == 0 ? about.st_ino : 0;
+}
+
+int shk__namespace_check(const shk_store *store)
+{
+    uint64_t here = shk__ipc_namespace();
+    if (here == store->ipc_namespace)
+        return 0;
+    return shk__fail(SHK_E_INCOMPATIBLE,
+                     "store %d was opened in IPC namespace %llu and this thread is in %llu, where "
+                     "its semaphores mean nothing: use it where it was made",
+                     store->info.id, (unsigned long long)store->ipc_namespace,
+                     (unsigned long long)here);
 }
 
 void shk__boot_id(uint8_t out[16])
@@ -206,8 +218,8 @@ static int await_published(const struct candidate *c, const struct shk__geometry
         remove_remains(c);
         return START_OVER;
     }
-    if (state == SHK_STATE_REMOVED)
-        return SHK_E_REMOVED; /* the caller may have to finish it */
+    if (state == SHK_STATE_REMOVED) /* a caller that may write has to finish it */
+        return shk__fail(SHK_E_REMOVED, "store %d was destroyed", c->info.id);
     return shk__fail(SHK_E_INCOMPATIBLE,
                      "segment %d (key 0x%x) does not hold a store: it starts with %016llx",
                      c->info.id, (unsigned)c->info.key, (unsigned long long)state);
@@ -247,7 +259,7 @@ static int make_handle(const struct candidate *c, const struct shk_address *addr
     store->base = (unsigned char *)c->header;
     store->geometry = geometry;
     memcpy(store->hash_key, header.hash_key, sizeof store->hash_key);
-    store->ipc_namespace = header.ipc_namespace;
+    store->ipc_namespace = shk__ipc_namespace();
     store->lock_timeout = access->lock_timeout;
     store->info = (struct shk_info){.id = c->info.id,
                                     .semaphore_id = (int)(header.semaphore_id_plus_one - 1),
@@ -284,24 +296,19 @@ static int open_segment(int id, const struct shk_address *address, const struct 
     if (rc != 0)
         return rc;
     rc = await_published(&c, wanted, shk__monotonic() + access->open_timeout);
-    bool removed = rc == SHK_E_REMOVED;
+    bool removed = rc == SHK_E_REMOVED && !c.readonly;
     if (rc == 0 || removed) {
         shk_store *store;
-        int made = make_handle(&c, address, access, &store);
-        if (made == 0 && !removed) {
+        rc = make_handle(&c, address, access, &store);
+        if (rc == 0 && removed) { /* whoever destroyed it may have died half-way */
+            shk__removal_finish(store);
+            shk_store_close(store);
+            return START_OVER;
+        }
+        if (rc == 0) {
             *out = store;
             return 0;
         }
-        if (made == 0) { /* whoever destroyed it may have died half-way */
-            if (!access->readonly) {
-                shk__removal_finish(store);
-                rc = START_OVER;
-            } else
-                rc = shk__fail(SHK_E_REMOVED, "store %d was destroyed", id);
-            shk_store_close(store);
-            return rc;
-        }
-        rc = made;
     }
     shk_segment_detach(c.header);
     return rc;
@@ -521,6 +528,8 @@ void shk__removal_finish(const shk_store *store)
             shk__store(&words[i], 0);
         shk__store(&ledger->high_water, SHK_WIPED);
     }
+    if (shk__namespace_check(store) < 0)
+        return;
     /* The set first: whoever finds the segment can finish both, but nobody finds the
      * set alone. */
     struct shk__set set;
@@ -535,7 +544,9 @@ int shk_store_destroy(shk_store *store)
         return shk__fail(SHK_E_READONLY, "a read-only handle can't destroy store %d",
                          store->info.id);
     struct shk_segment_info info;
-    int rc = shk_segment_stat(store->info.id, &info);
+    int rc = shk__namespace_check(store);
+    if (rc == 0)
+        rc = shk_segment_stat(store->info.id, &info);
     if (rc < 0)
         return rc;
     if (geteuid() != 0 && geteuid() != info.uid && geteuid() != info.cuid)

@@ -142,6 +142,9 @@ static int wait_for(struct shk__lock *lock, uint32_t mine, uint64_t timeout)
             tell_hook = false;
             if (on_wait.hook(on_wait.context) != 0)
                 return shk__fail(-EINTR, "waiting for the writers' lock");
+            /* A signal handler may have forked, and this be the child: `mine` is not its. */
+            if (shk__load(&lock->seat->token_plus_one) != mine)
+                return shk__lock_acquire(lock, timeout);
             continue;
         }
         if (!(seen & SHK_LOCK_WAITERS)) {

@@ -62,6 +62,11 @@ static int explain(const struct shk__set *set, int error)
     case -EINVAL:
     case -EIDRM:
         return shk__fail(-EIDRM, "semaphore set %d of the store does not exist", set->id);
+    case -E2BIG:
+        return shk__fail(error,
+                         "semop(id=%d): SEMOPM, the third number of sysctl kernel.sem, must be at "
+                         "least %zu",
+                         set->id, sizeof((struct operations){0}.list) / sizeof(struct sembuf));
     default:
         return shk__fail(error, "semop(id=%d)", set->id);
     }

@@ -24,13 +24,9 @@ static int explain_lock(const shk_store *store, int rc)
     }
     if (rc != -EIDRM && rc != SHK_E_CORRUPT)
         return rc;
-    uint64_t here = shk__ipc_namespace();
-    if (here != store->ipc_namespace)
-        return shk__fail(SHK_E_INCOMPATIBLE,
-                         "store %d was made in IPC namespace %llu and this process is in %llu, where "
-                         "its semaphores mean nothing: open it where it was made",
-                         store->info.id, (unsigned long long)store->ipc_namespace,
-                         (unsigned long long)here);
+    int elsewhere = shk__namespace_check(store);
+    if (elsewhere < 0)
+        return elsewhere;
     struct shk_segment_info info;
     if (shk_segment_stat(store->info.id, &info) < 0 || info.mode & SHM_DEST)
         return shk__fail(SHK_E_REMOVED, "store %d was removed by hand", store->info.id);

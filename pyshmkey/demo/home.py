@@ -21,6 +21,7 @@ from types import FrameType
 from pyshmkey import Error, KeyStore
 
 _PR_SET_PDEATHSIG = 1
+_IPCRM = {"shm": "-m", "sem": "-s"}
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -92,7 +93,7 @@ class Home:
         for kind, number in self.kernel_ids.items():
             lines = Path("/proc/sysvipc", kind).read_text().splitlines()[1:]
             if any(int(line.split()[1]) == number for line in lines):
-                left.append(f"{kind} id {number}: remove it with ipcrm -{kind[1]} {number}")
+                left.append(f"{kind} id {number}: remove it with ipcrm {_IPCRM[kind]} {number}")
         if self.directory.exists():
             left.append(f"directory {self.directory}")
         return left
@@ -101,8 +102,8 @@ class Home:
         try:
             with KeyStore.open(self.name) as store:
                 store.destroy()
-        except (FileNotFoundError, Error):
-            pass  # not made yet, or gone
+        except (OSError, Error):
+            pass  # not made yet, or gone; else leftovers() tells
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def _clear_after_all(self) -> None:

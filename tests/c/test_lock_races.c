@@ -2,23 +2,29 @@
  *
  * lock.c is compiled into this program, its calls on a token diverted, so that a test may act
  * before each of them: between the waiter's look at the word and its claim of the owner's
- * token, between the claim and the CAS, between the CAS and giving the token back.
+ * token, between the claim and the CAS, between the CAS and giving the token back; and when
+ * a handle's new token has become known to its other threads, which is lock.c's one store.
  */
+#include "atomic.h"
 #include "semaphore.h"
 
 static int diverted_claim(const struct shk__set *set, uint32_t token);
 static void diverted_release(const struct shk__set *set, uint32_t token);
+static void diverted_store(uint32_t *to, uint32_t value);
 
 #define shk__set_claim diverted_claim
 #define shk__set_release diverted_release
+#undef shk__store
+#define shk__store(to, value) diverted_store((to), (value))
 #include "lock.c"
 #undef shk__set_claim
 #undef shk__set_release
 
 #include "lock_fixture.h"
 
-/* What happens before and after a claim, and before a token is given back; run once. */
+/* What happens at each of these steps; run once. */
 static void (*before_claim)(void), (*after_claim)(void), (*before_release)(void);
+static void (*after_store)(void);
 static unsigned claims;
 
 static void run_once(void (**action)(void))
@@ -43,6 +49,12 @@ static void diverted_release(const struct shk__set *of, uint32_t token)
 {
     run_once(&before_release);
     shk__set_release(of, token);
+}
+
+static void diverted_store(uint32_t *to, uint32_t value)
+{
+    __atomic_store_n(to, value, __ATOMIC_RELEASE);
+    run_once(&after_store);
 }
 
 /* A handle with a token, so that its next claim is that of an owner's token. */
@@ -141,6 +153,29 @@ static void dead_token_is_given_back_after_the_word_moved(void)
     CHECK_EQUAL(taken(), 1);
 }
 
+static struct shk__lock shared_lock;
+
+static void *acquire_in_thread(void *lock)
+{
+    CHECK_CODE(shk__lock_acquire(lock, 0), SHK__FREE);
+    return NULL;
+}
+
+static void let_another_thread_acquire(void)
+{
+    test_join_thread(test_thread(acquire_in_thread, &shared_lock));
+}
+
+/* The claimer must not take its own handle's other thread for its dead predecessor. */
+static void token_of_another_thread_is_not_inherited(void)
+{
+    set_up();
+    shared_lock = open_lock();
+    after_store = let_another_thread_acquire;
+    CHECK_CODE(shk__lock_acquire(&shared_lock, SHORT), SHK_E_TIMEOUT);
+    CHECK(after_store == NULL);
+}
+
 static void die(void)
 {
     (void)kill(getpid(), SIGKILL);
@@ -189,6 +224,7 @@ static const struct test tests[] = {
     TEST(word_that_came_free_is_taken_as_free),
     TEST(bit_of_another_waiter_does_not_hide_the_death),
     TEST(dead_token_is_given_back_after_the_word_moved),
+    TEST(token_of_another_thread_is_not_inherited),
     TEST(heir_that_dies_is_inherited_from),
     TEST(tests_of_the_owner_go_by_the_clock),
 };
