@@ -4,7 +4,6 @@ Beside it the same oracle on a store that was broken on purpose, which it must n
 """
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -31,14 +30,10 @@ def run_oracle(*options: str, limit: float) -> tuple[dict[str, Any], str]:
     return result, done.stdout
 
 
-def is_full(config: pytest.Config) -> bool:
-    return bool(config.getoption("--full", False)) or os.environ.get("PYSHMKEY_FULL") == "1"
-
-
 def test_every_acknowledged_write_survives_kills(
-    request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
+    full: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    seconds, kills = (60, 2000) if is_full(request.config) else (6, 200)
+    seconds, kills = (60, 2000) if full else (6, 200)
     result, output = run_oracle(f"--seconds={seconds}", f"--kills={kills}", limit=30 + 10 * seconds)
     with capsys.disabled():
         print("\n" + output, end="")

@@ -27,8 +27,7 @@ READY = "ready"
 
 
 @pytest.fixture
-def scale(request: pytest.FixtureRequest) -> int:
-    full = request.config.getoption("--full", False) or os.environ.get("PYSHMKEY_FULL") == "1"
+def scale(full: bool) -> int:
     return 10 if full else 1
 
 

@@ -80,9 +80,9 @@ static key_t key_of(const uint8_t store_id[16])
     return (key_t)(word % INT32_MAX + 1);
 }
 
-static int create(key_t key, mode_t mode, int *id)
+int shk__set_create_keyed(const uint8_t store_id[16], mode_t mode, int *id)
 {
-    int made = semget(key, SEMAPHORES, IPC_CREAT | IPC_EXCL | (int)mode);
+    int made = semget(key_of(store_id), SEMAPHORES, IPC_CREAT | IPC_EXCL | (int)mode);
     if (made < 0)
         return shk__fail(-errno,
                          "semget(nsems=%u): sysctl kernel.sem limits the semaphores of a set (SEMMSL, "
@@ -91,16 +91,6 @@ static int create(key_t key, mode_t mode, int *id)
                          SEMAPHORES);
     *id = made;
     return 0;
-}
-
-int shk__set_create(mode_t mode, int *id)
-{
-    return create(IPC_PRIVATE, mode, id);
-}
-
-int shk__set_create_keyed(const uint8_t store_id[16], mode_t mode, int *id)
-{
-    return create(key_of(store_id), mode, id);
 }
 
 int shk__set_find(const uint8_t store_id[16])

@@ -24,11 +24,10 @@ struct shk__set {
     uint16_t identity[SHK_IDENTITY];
 };
 
-/* A set without values yet; its id belongs into the header before anything else. */
-int shk__set_create(mode_t mode, int *id);
-/* The same under a key that follows from the store id. A header that holds the store
- * id thus names the set before it exists, and a creator killed between semget and
- * storing the id leaves nothing that can't be found. -EEXIST: draw another store id. */
+/* A set without values yet, under a key that follows from the store id. A header that
+ * holds the store id thus names the set before it exists, and a creator killed between
+ * semget and storing the id leaves nothing that can't be found. -EEXIST: draw another
+ * store id. */
 int shk__set_create_keyed(const uint8_t store_id[16], mode_t mode, int *id);
 /* The id of the set with the store id's key, whosever it is; -1. */
 int shk__set_find(const uint8_t store_id[16]);

@@ -62,7 +62,7 @@ static inline void set_up(void)
 
 static inline struct shk__lock open_lock(void)
 {
-    struct shk__lock lock;
+    struct shk__lock lock = {0};
     CHECK_CODE(shk__lock_open(&lock, &arena->word, &set), 0);
     return lock;
 }
