@@ -269,7 +269,9 @@ def unchanged(*shmids: int) -> Iterator[None]:
     """Asserts that the block changes none of these segments, and makes or removes nothing."""
 
     def look() -> tuple[list[bytes], list[set[str]]]:
-        tables = [{row[f"{kind}id"] for row in ipc_table(kind)} for kind in ("shm", "sem")]
+        # A segment marked for removal goes at any time, with its last handle.
+        shm = {row["shmid"] for row in ipc_table("shm") if not int(row["perms"], 8) & SHM_DEST}
+        tables = [shm, {row["semid"] for row in ipc_table("sem")}]
         segments = [Segment.from_id(shmid, readonly=True).read() for shmid in shmids]
         return segments, tables if own_namespace else []
 

@@ -5,6 +5,7 @@ whose offset bucket, entry, queue and slot tell.
 """
 
 import ctypes
+from collections.abc import Callable
 from struct import calcsize, pack, unpack_from
 
 from pyshmkey import KeyStore, Segment
@@ -134,6 +135,16 @@ class Image:
         """The writers' tokens that are taken."""
         values = semaphores(self.semaphore_id)[:WRITERS]
         return {number for number, value in enumerate(values) if value}
+
+
+def words(**values: int) -> Callable[[Image], None]:
+    """A forger of words of the fixed parts: words(lock=1, journal_kind=2)."""
+
+    def forge(image: Image) -> None:
+        for name, value in values.items():
+            image[name.replace("_", ".", 1) if name not in FIELDS else name] = value
+
+    return forge
 
 
 _libc = ctypes.CDLL(None, use_errno=True)

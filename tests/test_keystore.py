@@ -28,6 +28,7 @@ from layout import (
     WRITERS,
     Image,
     semaphores,
+    words,
 )
 
 from pyshmkey import (
@@ -108,13 +109,12 @@ def test_attributes_are_read_only_and_stay_after_close(store: KeyStore) -> None:
     store.close()
 
 
-@pytest.mark.parametrize("name", ["gateway-é", b"gateway-\xff", "n" * 255])
-def test_a_name_leads_to_the_same_store(stores: Stores, name: str | bytes) -> None:
-    salt = os.urandom(4).hex()
-    name = name[:247] + (salt if isinstance(name, str) else salt.encode())
-    store = stores(key=name)
-    assert store.key == named_key(name)
-    text = name if isinstance(name, str) else name.decode("utf-8", "surrogateescape")
+@pytest.mark.parametrize("name", [b"gateway-\xc3\xa9", b"gateway-\xff", b"n" * 255])
+def test_a_name_leads_to_the_same_store(stores: Stores, name: bytes) -> None:
+    name = name[:247] + os.urandom(4).hex().encode()
+    text = name.decode("utf-8", "surrogateescape")
+    store = stores(key=text)
+    assert store.key == named_key(name) == named_key(text)
     assert store.name == text
     store.put("a", "b", KEY)
     for other in (
@@ -152,9 +152,9 @@ def test_private_stores_are_distinct(stores: Stores) -> None:
 
 
 def test_stores_are_made_by_openers_only() -> None:
-    with pytest.raises(TypeError, match="cannot create 'pyshmkey.KeyStore'"):
+    with pytest.raises(TypeError, match=r"cannot create .pyshmkey\.KeyStore"):
         KeyStore()
-    with pytest.raises(TypeError, match="cannot create 'pyshmkey.KeyRecord'"):
+    with pytest.raises(TypeError, match=r"cannot create .pyshmkey\.KeyRecord"):
         KeyRecord()
     with pytest.raises(TypeError, match="acceptable base type"):
         type("Sub", (KeyStore,), {})
@@ -165,8 +165,7 @@ def test_signatures_and_docstrings() -> None:
         for name, value in vars(cls).items():
             if not name.startswith("_") and not isinstance(value, int):
                 assert value.__doc__, f"{cls.__name__}.{name}"
-    assert Status.VALID == 0
-    assert Status.REVOKED == 1
+    assert [(status.name, int(status)) for status in Status] == [("VALID", 0), ("REVOKED", 1)]
     assert Status.__module__ == KeyStore.__module__ == KeyRecord.__module__ == "pyshmkey"
 
 
@@ -240,7 +239,7 @@ def test_pairs_are_not_joined_ids(store: KeyStore) -> None:
 @pytest.mark.parametrize(
     "key",
     [b"k", b"\0", KEY, bytes(128), bytearray(KEY), memoryview(KEY)[3:9], array("I", [1, 2])],
-    ids=repr,
+    ids=["byte", "zero", "bytes", "longest", "bytearray", "memoryview", "array"],
 )
 def test_put_takes_whatever_is_bytes_like(store: KeyStore, key: Any) -> None:
     store.put("a", "b", key)
@@ -338,7 +337,8 @@ def test_get_key_into_leaves_the_buffer_alone_on_errors(store: KeyStore) -> None
     large = bytearray(b"." * 64)
     with pytest.raises(KeyRevokedError):
         store.get_key_into("a", "b", large)
-    assert (buffer, large) == (b"." * 31, b"." * 64)
+    assert buffer == b"." * 31
+    assert large == b"." * 64
     for readonly in (bytes(64), memoryview(bytes(64))):
         with pytest.raises((BufferError, TypeError)):
             store.get_key_into("a", "b", readonly)
@@ -376,7 +376,7 @@ def test_records_compare_by_every_field(stores: Stores) -> None:
     store.put("a", "b", KEY)
     record = store.record("a", "b")
     assert record == store.record("a", "b")
-    assert not record != store.record("a", "b")
+    assert not record.__ne__(store.record("a", "b"))
     for change in (
         lambda: store.put("a", "b", KEY, key_id=record.key_id, ttl=3600),
         lambda: store.put("a", "b", KEY[:31], key_id=record.key_id),
@@ -387,7 +387,6 @@ def test_records_compare_by_every_field(stores: Stores) -> None:
         before = store.record("a", "b")
         change()
         assert before != store.record("a", "b")
-        assert before == before  # noqa: PLR0124
     other.put("a", "c", KEY, key_id=record.key_id)
     assert record != other.record("a", "c")
     assert record != ("a", "b")
@@ -400,7 +399,10 @@ def test_records_compare_by_every_field(stores: Stores) -> None:
 
 def test_records_and_stores_are_neither_pickled_nor_copied(store: KeyStore) -> None:
     store.put("a", "b", KEY)
-    for thing, advice in ((store.record("a", "b"), "secret"), (store, f"id .{store.id}. .*from_id")):
+    for thing, advice in (
+        (store.record("a", "b"), "secret"),
+        (store, f"id .{store.id}. .*from_id"),
+    ):
         for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
             with pytest.raises(TypeError, match=advice):
                 pickle.dumps(thing, protocol)
@@ -571,7 +573,7 @@ def test_stats_count_commits(store: KeyStore) -> None:
     store.delete("c", "d")
     stats = store.stats()
     assert isinstance(stats, StoreStats)
-    assert stats == (1, 5, stats.slots_touched, 0, 0, 3)
+    assert tuple(stats) == (1, 5, stats.slots_touched, 0, 0, 3)
     assert (stats.records, stats.revision, stats.takeovers, stats.recoveries) == (1, 5, 0, 0)
     assert stats.last_key_id == 3
     assert 2 <= stats.slots_touched <= 4
@@ -794,13 +796,13 @@ def make_overflow(store: KeyStore, image: Image) -> None:
 
 
 FAULTS: dict[str, tuple[str, Callable[[Image], None]]] = {
-    "kind": ("journal", lambda i: i.__setitem__("journal.kind", 6)),
-    "huge kind": ("journal", lambda i: i.__setitem__("journal.kind", 2**64 - 1)),
+    "kind": ("journal", words(journal_kind=6)),
+    "huge kind": ("journal", words(journal_kind=2**64 - 1)),
     "entry twice": (
         "slot_partition",
         lambda i: i.put(i.queue(i["ledger.head"]), used_slot(i), "I"),
     ),
-    "slot lost": ("slot_partition", lambda i: i.__setitem__("ledger.head", i["ledger.head"] + 1)),
+    "slot lost": ("slot_partition", lambda i: words(ledger_head=i["ledger.head"] + 1)(i)),
     "slot beyond the store": ("slot_partition", lambda i: change_entry(i, 1 << 63)),
     "generation of a record": (
         "generation",
@@ -836,10 +838,10 @@ FAULTS: dict[str, tuple[str, Callable[[Image], None]]] = {
         "free_bytes_zero",
         lambda i: i.put(i.slot(used_slot(i)) + i.record["key"][0] + 127, 1, "B"),
     ),
-    "too many records": ("count", lambda i: i.__setitem__("ledger.records", 11)),
-    "too few records": ("count", lambda i: i.__setitem__("ledger.records", 0)),
-    "queue's end": ("queue", lambda i: i.__setitem__("ledger.tail", 2**63)),
-    "high-water mark": ("queue", lambda i: i.__setitem__("ledger.high_water", 2**40)),
+    "too many records": ("count", words(ledger_records=11)),
+    "too few records": ("count", words(ledger_records=0)),
+    "queue's end": ("queue", words(ledger_tail=2**63)),
+    "high-water mark": ("queue", words(ledger_high_water=2**40)),
     "queue beyond the mark": (
         "queue",
         lambda i: i.put(i.queue(i["ledger.head"]), i["ledger.high_water"], "I"),
@@ -950,7 +952,7 @@ def test_an_operation_broken_off_is_finished_or_undone(
         assert (key is None) == done
     else:
         assert seen
-        assert seen.status == done
+        assert seen.status is Status(done)
     assert len(store) == 6 + done * {INSERT: 1, DELETE: -1}.get(kind, 0)
     for i in range(20 - len(store)):
         store.put(f"more{i}", "s", KEY)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Fork, Stores, ipc_table, own_namespace, unchanged
+from conftest import Fork, Stores, ipc_table, own_namespace, unchanged, unshare_ipc
 from layout import (
     BIRTHMARK,
     DEAD,
@@ -25,6 +25,7 @@ from layout import (
     remove_set,
     semaphores,
     set_semaphores,
+    words,
 )
 
 from pyshmkey import (
@@ -36,6 +37,7 @@ from pyshmkey import (
     StoreFullError,
     StoreRemovedError,
     TooManyWritersError,
+    named_key,
     random_key,
 )
 
@@ -71,6 +73,15 @@ WITH_IDS: dict[str, Callable[[KeyStore, Any, Any], Any]] = {
     "revoke": lambda s, c, d: s.revoke(c, d),
     "delete": lambda s, c, d: s.delete(c, d),
 }
+
+
+def openers(address: str | int) -> list[Callable[[], KeyStore]]:
+    return [
+        lambda: KeyStore.open(address),
+        lambda: KeyStore.open(address, readonly=True),
+        lambda: KeyStore.open_or_create(address, 100),
+        lambda: KeyStore.create(address, 100),
+    ]
 
 
 def there(table: str, number: int) -> bool:
@@ -168,13 +179,13 @@ def test_missing_and_superfluous_arguments(store: KeyStore) -> None:
     with pytest.raises(TypeError, match=r"put\(\) needs the argument 'key'"):
         store.put("a", "b")  # type: ignore[call-arg]
     with pytest.raises(TypeError, match=r"put\(\) takes at most 3 positional arguments"):
-        store.put("a", "b", KEY, 5)  # type: ignore[misc]
+        store.put("a", "b", KEY, 5)  # type: ignore[call-arg]
     with pytest.raises(TypeError, match=r"get_key\(\) takes at most 3"):
         store.get_key("a", "b", None, None)  # type: ignore[call-overload]
     with pytest.raises(TypeError, match=r"create\(\) needs the argument 'capacity'"):
         KeyStore.create("name")  # type: ignore[call-arg]
     with pytest.raises(TypeError, match=r"open\(\) takes at most 1 positional"):
-        KeyStore.open("name", True)  # type: ignore[misc]
+        KeyStore.open("name", True)  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize("buffer", ["", 5, None])
@@ -418,7 +429,7 @@ def test_a_destroyed_store(store: KeyStore, call: str, readonly: bool) -> None:
     store.destroy()
     error = ReadOnlyError if readonly and call in WRITES else StoreRemovedError
     for handle, expected in ((other, error), (store, StoreRemovedError)):
-        with pytest.raises(expected, match="destroyed|read-only"):
+        with pytest.raises(expected, match=r"destroyed|read-only"):
             (READS | WRITES)[call](handle)
     assert not there("sem", store.semaphore_id)
 
@@ -447,9 +458,10 @@ def test_a_store_removed_by_hand(stores: Stores, key: int) -> None:
         with pytest.raises(StoreRemovedError, match=f"store {store.id} was removed by hand"):
             WRITES[call](other)
     assert other.get_key("a", "b") == KEY
-    for opener in (KeyStore.open, lambda _: KeyStore.from_id(store.id)):
-        with pytest.raises(FileNotFoundError):
-            opener(key)
+    with pytest.raises(FileNotFoundError):
+        KeyStore.open(key)
+    with pytest.raises(FileNotFoundError):
+        KeyStore.from_id(store.id)
 
 
 def test_a_set_removed_by_hand(stores: Stores) -> None:
@@ -485,7 +497,7 @@ def test_too_many_writers(store: KeyStore, fork: Fork) -> None:
     with (
         unchanged(store.id),
         pytest.raises(
-            TooManyWritersError, match="all 1024 writer tokens .* close writable handles, or"
+            TooManyWritersError, match=r"all 1024 writer tokens .* close writable handles, or"
         ),
     ):
         handles[1].put("a", "b", KEY)
@@ -553,7 +565,7 @@ def test_a_foreign_segment_of_a_store_s_size_is_left_alone(
 # Forged and damaged headers
 
 
-def closed_copy(stores: Stores, key: int) -> Image:
+def with_a_pair(stores: Stores, key: int) -> Image:
     """A store with a pair, to be forged."""
     store = stores(key=key)
     store.put("a", "b", KEY)
@@ -607,7 +619,7 @@ def test_forged_headers(
     message: str,
     readonly: bool,
 ) -> None:
-    image = closed_copy(stores, key)
+    image = with_a_pair(stores, key)
     image[field] = value
     with unchanged(image.segment.id):
         with pytest.raises(error, match=message):
@@ -624,7 +636,7 @@ def test_forged_headers(
 def test_a_segment_shorter_than_its_header_says(
     stores: Stores, tracked: Track, missing: int
 ) -> None:
-    image = closed_copy(stores, random_key())
+    image = with_a_pair(stores, random_key())
     short = tracked(Segment.create(image.total_size - missing))
     short.write(image.segment.read(short.size))
     for readonly in (False, True):
@@ -643,11 +655,7 @@ def test_two_names_of_one_key(stores: Stores) -> None:
     image = Image(store)
     image["name"] = b"other"
     image["name_size"] = 5
-    for opener in (
-        lambda: KeyStore.open(name),
-        lambda: KeyStore.open(name, readonly=True),
-        lambda: KeyStore.open_or_create(name, 100),
-    ):
+    for opener in openers(name)[:3]:
         with (
             unchanged(store.id),
             pytest.raises(
@@ -667,10 +675,7 @@ def test_two_names_of_one_key(stores: Stores) -> None:
 
 def test_a_name_does_not_open_what_was_made_by_key(stores: Stores) -> None:
     name = f"name-{random_key():x}"
-    key = KeyStore.create(name, 5)
-    number = key.key
-    key.destroy()
-    store = stores(key=number)
+    store = stores(key=named_key(name))
     with unchanged(store.id), pytest.raises(IncompatibleStoreError, match="leads to the store ''"):
         KeyStore.open(name)
 
@@ -834,51 +839,42 @@ DAMAGE: dict[str, tuple[Callable[[Image], None], str, str]] = {
         "does not fit",
     ),
     "free queue": (
-        lambda i: i.__setitem__("ledger.tail", 2**60),
+        words(ledger_tail=2**60),
         "put rotate revoke",
         "free queue from 0 to 1152921504606846976",
     ),
     "high-water mark": (
-        lambda i: i.__setitem__("ledger.high_water", 2**32),
+        words(ledger_high_water=2**32),
         "put rotate revoke",
         "high-water mark 4294967296 of 108",
     ),
     "journal's kind": (
-        lambda i: i.__setitem__("journal.kind", 99),
+        words(journal_kind=99),
         "put rotate revoke delete",
         "the journal holds a 99 on entry",
     ),
     "journal's target": (
-        lambda i: (
-            i.__setitem__("journal.kind", INSERT),
-            i.__setitem__("journal.target", 2**50),
-        )[0],
+        words(journal_kind=INSERT, journal_target=2**50),
         "put rotate revoke delete",
         "on entry 1125899906842624 that nobody can have begun",
     ),
     "journal's slot": (
-        lambda i: (
-            i.__setitem__("journal.kind", INSERT),
-            i.__setitem__("journal.new_word", 2**63),
-        )[0],
+        words(journal_kind=INSERT, journal_new_word=2**63),
         "put rotate revoke delete",
         "that nobody can have begun",
     ),
     "journal against its entry": (
-        lambda i: (
-            forge_entry(i, lambda word: word ^ 1),
-            i.__setitem__("journal.kind", INSERT),
-        )[0],
+        lambda i: words(journal_kind=INSERT, journal_new_word=i["journal.new_word"] ^ 1)(i),
         "put rotate revoke delete",
         "neither what the journalled operation found",
     ),
     "lock word": (
-        lambda i: i.__setitem__("lock", WRITERS + 1),
+        words(lock=WRITERS + 1),
         "put rotate revoke delete",
         "the lock word is 0x401, which names no writer",
     ),
     "lock word's waiters alone": (
-        lambda i: i.__setitem__("lock", 1 << 31),
+        words(lock=1 << 31),
         "put rotate revoke delete",
         "the lock word is 0x80000000, which names no writer",
     ),
@@ -1020,7 +1016,9 @@ def test_too_few_operations_per_semop(in_new_namespace: InNamespace) -> None:
     def run() -> None:
         store = KeyStore.create(None, 10)
         kernel("sem", "32000 32000 19 128")
-        with pytest.raises(OSError, match=r"SEMOPM, the third number of sysctl kernel.sem") as caught:
+        with pytest.raises(
+            OSError, match=r"SEMOPM, the third number of sysctl kernel.sem"
+        ) as caught:
             store.put("a", "b", KEY)
         assert caught.value.errno == errno.E2BIG
         kernel("sem", "32000 32000 20 128")
@@ -1030,23 +1028,31 @@ def test_too_few_operations_per_semop(in_new_namespace: InNamespace) -> None:
     in_new_namespace(run)
 
 
-def test_another_ipc_namespace(in_new_namespace: InNamespace, store: KeyStore) -> None:
-    """A handle taken into another namespace reads, and says where it can write."""
-    store.put("a", "b", KEY)
+def test_another_ipc_namespace(in_new_namespace: InNamespace) -> None:
+    """There the ids mean other objects: both stores' semaphores have the id 0."""
 
     def run() -> None:
-        reader = store
-        assert reader.get_key("a", "b") == KEY
-        other = new_set()
-        for _ in range(2):
-            with pytest.raises(IncompatibleStoreError, match="was made in IPC namespace"):
-                store.put("a", "b", b"new")
-            remove_set(other)
+        store = KeyStore.create(None, 10)
+        store.put("a", "b", KEY)
+        handle = KeyStore.from_id(store.id)
+        assert unshare_ipc()
+        stranger = KeyStore.create(None, 10)
+        assert stranger.semaphore_id == store.semaphore_id == 0
+        with (
+            unchanged(stranger.id),
+            pytest.raises(
+                IncompatibleStoreError, match=r"IPC namespace \d+ .* use it where it was made"
+            ),
+        ):
+            handle.put("a", "b", b"new")
+        assert handle.get_key("a", "b") == KEY
+        stranger.destroy()
+        stranger.close()
+        with pytest.raises(IncompatibleStoreError, match="IPC namespace"):
+            handle.put("a", "b", b"new")
         assert_no_objects()
 
     in_new_namespace(run)
-    assert store.get_key("a", "b") == KEY
-    store.put("a", "b", b"new")
 
 
 def test_words_of_messages_are_not_format_strings(key: int) -> None:
@@ -1056,16 +1062,11 @@ def test_words_of_messages_are_not_format_strings(key: int) -> None:
 
 @pytest.mark.skipif(not own_namespace, reason="others' objects come and go")
 def test_failing_openers_leave_no_attachments(stores: Stores, key: int) -> None:
-    image = closed_copy(stores, key)
+    image = with_a_pair(stores, key)
     image["layout_version"] = 2
     before = image.segment.nattch
     for _ in range(20):
-        for opener in (
-            lambda: KeyStore.open(key),
-            lambda: KeyStore.open(key, readonly=True),
-            lambda: KeyStore.create(key, 100),
-            lambda: KeyStore.open_or_create(key, 100),
-        ):
+        for opener in openers(key):
             with pytest.raises((IncompatibleStoreError, FileExistsError)):
                 opener()
     assert image.segment.nattch == before

@@ -24,7 +24,8 @@ def run_oracle(*options: str, limit: float) -> tuple[dict[str, Any], str]:
         timeout=limit,
     )
     lines = done.stdout.splitlines()
-    assert lines and lines[-1].startswith("{"), done.stdout
+    assert lines, "the oracle printed nothing"
+    assert lines[-1].startswith("{"), done.stdout
     result: dict[str, Any] = json.loads(lines[-1])
     assert (done.returncode == 0) == result["ok"], done.stdout
     return result, done.stdout

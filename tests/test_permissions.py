@@ -1,192 +1,311 @@
-"""Two users: what another uid may see of a store, and what one's own calls refuse."""
+"""Whose segments are opened: each owner, mode and flag, between root and nobody.
 
-import contextlib
+A store is refused before anything of it is read as a store's, and before anything is
+written, unless oneself, root or somebody trusted owns and created it, and nobody else may
+write it.
+"""
+
+import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Collection
+from typing import Any
 
 import pytest
-from conftest import Fork, ipc_table
+from conftest import Fork, Stores, ipc_table, unchanged, wait_until
+from layout import Image
 
-from pyshmkey import InsecureStoreError, KeyStore, ReadOnlyError, Segment, random_key
+from pyshmkey import (
+    InsecureStoreError,
+    KeyStore,
+    ReadOnlyError,
+    Segment,
+    StoreRemovedError,
+    named_key,
+    random_key,
+)
 
-KEY = b"a key that others must not see"
+KEY = bytes(range(1, 33))
+ROOT = 0
 
 
 @pytest.fixture
-def store() -> Iterator[KeyStore]:
-    with KeyStore.create(random_key(), 10) as made:
-        made.put("c", "s", KEY)
-        yield made
-        made.destroy()
+def theirs(nobody: int, fork: Fork, stores: Stores) -> Callable[..., KeyStore]:
+    """theirs(key, **options) is nobody's store with one pair, as a handle of root."""
+
+    def make(key: int | str, **options: Any) -> KeyStore:
+        def create() -> int:
+            with KeyStore.create(key, 100, **options) as store:
+                store.put("a", "b", KEY)
+                return store.id
+
+        shmid = fork(create, uid=nobody).result()
+        return stores.track(KeyStore.from_id(shmid, trust=[nobody]))
+
+    return make
 
 
 @pytest.fixture
-def group_store() -> Iterator[KeyStore]:
-    """Readable by the group nogroup."""
-    with KeyStore.create(random_key(), 10, mode=0o640) as made:
-        made.put("c", "s", KEY)
-        segment = Segment.from_id(made.id)
-        segment.set(gid=65534)
-        segment.close()
-        yield made
-        made.destroy()
+def name() -> str:
+    return f"permissions-{random_key():x}"
 
 
-def squat(key: int, size: int, mode: int) -> int:
-    """A segment under somebody's key; runs as that somebody. Returns the id."""
-    segment = Segment.create(size, key=key, mode=mode)
-    segment.close()
-    return segment.id
+# Nobody opens root's
+
+
+def test_0600_is_closed_to_others(stores: Stores, nobody: int, fork: Fork, name: str) -> None:
+    store = stores(key=name)
+    store.put("a", "b", KEY)
+    openers: list[Callable[..., KeyStore]] = [
+        lambda **how: KeyStore.open(name, owner=ROOT, **how),
+        lambda **how: KeyStore.open(store.key, **how),
+        lambda **how: KeyStore.from_id(store.id, **how),
+    ]
+
+    def look() -> None:
+        for opener, readonly in itertools.product(openers, (False, True)):
+            with pytest.raises(PermissionError) as caught:
+                opener(readonly=readonly)
+            assert not isinstance(caught.value, InsecureStoreError)
+            assert str(store.id) in str(caught.value)
+        with pytest.raises(FileExistsError):
+            KeyStore.create(store.key, 100)
+        with pytest.raises(PermissionError):
+            KeyStore.open_or_create(store.key, 100)
+        with pytest.raises(FileNotFoundError):
+            KeyStore.open(name)
+
+    with unchanged(store.id):
+        fork(look, uid=nobody).result()
+
+
+def test_0640_is_readable_to_the_group(stores: Stores, nobody: int, fork: Fork, name: str) -> None:
+    store = stores(key=name, mode=0o640)
+    store.put("a", "b", KEY)
+    segment = Segment.from_id(store.id)
+    segment.set(gid=nobody)
+
+    def look() -> bytes:
+        reader = KeyStore.open(name, owner=ROOT, readonly=True)
+        with pytest.raises(ReadOnlyError):
+            reader.put("a", "b", b"new")
+        with pytest.raises(PermissionError, match="shmat"):
+            KeyStore.open(name, owner=ROOT)
+        assert reader.verify().ok
+        assert reader.stats().records == 1
+        return reader.get_key("a", "b")
+
+    with unchanged(store.id):
+        assert fork(look, uid=nobody).result() == KEY
+    segment.set(gid=nobody + 1)
+    with pytest.raises(PermissionError):
+        fork(look, uid=nobody).result()
+
+
+def test_a_reader_sees_writes_and_the_end(
+    stores: Stores, nobody: int, fork: Fork, name: str
+) -> None:
+    store = stores(key=name, mode=0o640)
+    segment = Segment.from_id(store.id, readonly=True)
+    segment.set(gid=nobody)
+    store.put("a", "b", KEY)
+    before = segment.nattch
+
+    def read() -> str:
+        reader = KeyStore.open(name, owner=ROOT, readonly=True)
+        try:
+            while True:
+                assert len(reader.get_key("a", "b")) == 32
+        except StoreRemovedError:
+            return "removed"
+
+    child = fork(read, uid=nobody)
+    wait_until(lambda: segment.nattch > before + 2)  # it has a copy of ours
+    for _ in range(200):
+        store.put("a", "b", os.urandom(32))
+    store.destroy()
+    assert child.result() == "removed"
+
+
+# Root opens nobody's
 
 
 @pytest.mark.parametrize("readonly", [False, True])
-def test_0600_is_closed_to_others(store: KeyStore, fork: Fork, nobody: int, readonly: bool) -> None:
-    for opener in (
-        lambda: KeyStore.open(store.key, readonly=readonly, trust=[0]),
-        lambda: KeyStore.from_id(store.id, readonly=readonly),
-    ):
-        with pytest.raises(PermissionError):
-            fork(opener, uid=nobody).result()
-
-
-def test_0640_is_read_by_the_group_and_written_by_nobody_else(
-    group_store: KeyStore, fork: Fork, nobody: int
+def test_a_store_of_another_is_refused_unless_trusted(
+    theirs: Callable[..., KeyStore], nobody: int, key: int, readonly: bool
 ) -> None:
-    def read() -> tuple[bytes, list[str]]:
-        refused = []
-        with KeyStore.open(group_store.key, readonly=True) as reader:  # root's: always trusted
-            for write in (
-                lambda: reader.put("c", "s", b"forged"),
-                lambda: reader.rotate("c", "s"),
-                lambda: reader.revoke("c", "s"),
-                lambda: reader.delete("c", "s"),
-                reader.destroy,
-            ):
-                try:
-                    write()
-                except ReadOnlyError:
-                    refused.append("read-only")
-            for opener in (KeyStore.open, Segment.open):
-                try:
-                    opener(group_store.key)
-                except PermissionError:
-                    refused.append("permission")
-            return reader.get_key("c", "s"), refused
+    store = theirs(key)
+    message = (
+        f"segment {store.id} .key {key:#x}. is owned by uid {nobody} and was created by uid "
+        f"{nobody}; accepted are uid 0, root and those named as trusted"
+    )
+    for others in ([], [nobody + 1], [ROOT, 1]):
+        with unchanged(store.id), pytest.raises(InsecureStoreError, match=message) as caught:
+            KeyStore.open(key, readonly=readonly, trust=others)
+        assert isinstance(caught.value, PermissionError)
+        with unchanged(store.id), pytest.raises(InsecureStoreError, match=message):
+            KeyStore.from_id(store.id, readonly=readonly, trust=others)
+    accepted: list[Collection[int]] = [[nobody], (1, nobody), {nobody}]
+    for trust in accepted:
+        assert KeyStore.open(key, readonly=readonly, trust=trust).get_key("a", "b") == KEY
+        assert KeyStore.from_id(store.id, readonly=readonly, trust=iter(trust)).owner == nobody
 
-    key, refused = fork(read, uid=nobody).result()
-    assert key == KEY
-    assert refused == ["read-only"] * 5 + ["permission"] * 2
-    assert group_store.get_key("c", "s") == KEY
+
+def test_an_owner_named_is_trusted(theirs: Callable[..., KeyStore], nobody: int, name: str) -> None:
+    store = theirs(name)
+    assert store.key == named_key(name, nobody)
+    assert KeyStore.open(name, owner=nobody).get_key("a", "b") == KEY
+    assert (store.name, store.owner) == (name, nobody)
+    with pytest.raises(FileNotFoundError):
+        KeyStore.open(name)
+    with unchanged(store.id), pytest.raises(InsecureStoreError):
+        KeyStore.open(store.key, owner=nobody)  # an owner says nothing of a key
+
+
+def test_users_have_names_of_their_own(
+    theirs: Callable[..., KeyStore], stores: Stores, nobody: int, name: str
+) -> None:
+    mine, other = stores(key=name), theirs(name)
+    assert mine.id != other.id
+    assert KeyStore.open(name).id == mine.id
+    assert KeyStore.open(name, owner=nobody).id == other.id
+
+
+def test_root_is_trusted_by_all(stores: Stores, nobody: int, fork: Fork, key: int) -> None:
+    store = stores(key=key, mode=0o640)
+    store.put("a", "b", KEY)
+    Segment.from_id(store.id).set(gid=nobody)
+    opened = fork(lambda: KeyStore.open(key, readonly=True).get_key("a", "b"), uid=nobody)
+    assert opened.result() == KEY
+
+
+# Squatters
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o640, 0o666])
-@pytest.mark.parametrize("call", ["open", "create", "open_or_create"])
-def test_a_squatted_key_is_refused_and_not_written(
-    fork: Fork, nobody: int, mode: int, call: str
-) -> None:
-    key = random_key()
-    shmid = fork(lambda: squat(key, 100_000, mode), uid=nobody).result()
+def test_a_squatter_gets_nothing(nobody: int, fork: Fork, name: str, mode: int) -> None:
+    """Another user takes the key of one's name first. It isn't even attached."""
+    key = named_key(name, ROOT)
+    squatter = fork(lambda: Segment.create(50_000, key=key, mode=mode).id, uid=nobody)
+    shmid = squatter.result()
+
+    def last_user() -> int:
+        return next(int(row["lpid"]) for row in ipc_table("shm") if row["shmid"] == str(shmid))
+
     try:
-        if call == "open":
+        for readonly in (False, True):
             with pytest.raises(InsecureStoreError, match=f"owned by uid {nobody}"):
-                KeyStore.open(key)
-        elif call == "create":
-            with pytest.raises(FileExistsError, match=f"owned by uid {nobody}"):
-                KeyStore.create(key, 100)
-        else:
-            with pytest.raises(InsecureStoreError, match=f"owned by uid {nobody}"):
-                KeyStore.open_or_create(key, 100)
-        segment = Segment.from_id(shmid, readonly=True)
-        assert segment.read() == bytes(100_000)
-        assert segment.last_pid != os.getpid() or mode == segment.mode
-        segment.close()
+                KeyStore.open(name, readonly=readonly)
+        with pytest.raises(InsecureStoreError, match=f"owned by uid {nobody}"):
+            KeyStore.open_or_create(name, 100)
+        with pytest.raises(FileExistsError, match=f"owned by uid {nobody}"):
+            KeyStore.create(name, 100)
+        assert last_user() == squatter.pid
+        assert Segment.from_id(shmid, readonly=True).read() == bytes(50_000)
+        assert last_user() == os.getpid()
     finally:
         Segment.from_id(shmid, readonly=True).remove()
 
 
-def make_as_owner(mode: int) -> int:
-    """A store of the calling user; returns its segment's id and leaves it."""
-    with KeyStore.create(None, 10, mode=mode) as made:
-        made.put("c", "s", KEY)
-        return made.id
-
-
-def test_trust_names_who_may_own_a_store(fork: Fork, nobody: int) -> None:
-    shmid = fork(lambda: make_as_owner(0o600), uid=nobody).result()
-    try:
-        with pytest.raises(InsecureStoreError, match="named as trusted"):
-            KeyStore.from_id(shmid)
+def test_a_whole_store_of_a_squatter_gets_nothing(
+    theirs: Callable[..., KeyStore], name: str
+) -> None:
+    """Even one that looks like the real one in every byte."""
+    store = theirs(named_key(name, ROOT))
+    image = Image(store)
+    image["name"] = name.encode()
+    image["name_size"] = len(name)
+    image["owner"] = ROOT
+    with unchanged(store.id):
+        for readonly in (False, True):
+            with pytest.raises(InsecureStoreError):
+                KeyStore.open(name, readonly=readonly)
         with pytest.raises(InsecureStoreError):
-            KeyStore.from_id(shmid, trust=[1, 2])
-        with KeyStore.from_id(shmid, trust=[1, nobody]) as store:
-            assert store.owner == nobody
-            assert store.get_key("c", "s") == KEY
-    finally:
-        with KeyStore.from_id(shmid, trust=[nobody]) as store:
-            store.destroy()
+            KeyStore.open_or_create(name, 100)
 
 
-def test_owner_opens_anothers_name(fork: Fork, nobody: int) -> None:
-    name = f"name-{random_key():x}"
-
-    def make() -> None:
-        with KeyStore.create(name, 10) as made:
-            made.put("c", "s", KEY)
-
-    fork(make, uid=nobody).result()
-    with pytest.raises(FileNotFoundError):
-        KeyStore.open(name)  # our own name leads elsewhere
-    with KeyStore.open(name, owner=nobody) as store:
-        assert (store.name, store.owner) == (name, nobody)
-        assert store.get_key("c", "s") == KEY
-        store.destroy()
-
-
-def test_only_owner_or_root_destroys(fork: Fork, nobody: int) -> None:
-    shmid = fork(lambda: make_as_owner(0o600), uid=nobody).result()
-
-    handle = KeyStore.from_id(shmid, trust=[nobody])
-
-    def destroy_as_another() -> None:
-        os.setresuid(-1, 12345, -1)  # may write through its mapping, but not remove
-        try:
-            handle.destroy()
-        finally:
-            os.setresuid(-1, 0, -1)
-
-    try:
-        with pytest.raises(PermissionError):
-            fork(destroy_as_another).result()
-        assert handle.get_key("c", "s") == KEY
-    finally:
-        handle.destroy()
-        handle.close()
+def test_both_owner_and_creator_count(
+    theirs: Callable[..., KeyStore], stores: Stores, nobody: int, key: int
+) -> None:
+    """A segment given away keeps its creator, who may remove it, or take it back."""
+    given = theirs(key)
+    Segment.from_id(given.id).set(uid=ROOT, gid=0)
+    with (
+        unchanged(given.id),
+        pytest.raises(InsecureStoreError, match=f"owned by uid 0 and was created by uid {nobody}"),
+    ):
+        KeyStore.open(key)
+    mine = stores()
+    Segment.from_id(mine.id).set(uid=nobody)
+    with (
+        unchanged(mine.id),
+        pytest.raises(InsecureStoreError, match=f"owned by uid {nobody} and was created by uid 0"),
+    ):
+        KeyStore.from_id(mine.id)
+    assert KeyStore.from_id(mine.id, trust=[nobody]).id == mine.id
 
 
-@pytest.mark.parametrize("mode", [0o000, 0o400, 0o620, 0o660, 0o604, 0o602, 0o644, 0o666, 0o777])
-def test_no_store_is_made_wider_or_narrower_than_0600_or_0640(mode: int) -> None:
-    key = random_key()
-    for make in (KeyStore.create, KeyStore.open_or_create):
-        with pytest.raises(ValueError, match=f"mode is {mode:04o}; it must be 0600, or 0640"):
-            make(key, 10, mode=mode)
-    with pytest.raises(FileNotFoundError):
-        Segment.open(key)
-
-
-@pytest.mark.parametrize("mode", [0o620, 0o660, 0o604, 0o602, 0o601, 0o644, 0o666, 0o777])
-@pytest.mark.parametrize("readonly", [False, True])
-def test_a_store_that_was_opened_up_is_refused(store: KeyStore, mode: int, readonly: bool) -> None:
-    with contextlib.closing(Segment.from_id(store.id)) as segment:
-        segment.set(mode=mode)
-    with pytest.raises(InsecureStoreError, match=f"has mode {mode:04o}"):
-        KeyStore.open(store.key, readonly=readonly)
-    with pytest.raises(InsecureStoreError):
-        KeyStore.from_id(store.id, readonly=readonly)
+# Modes
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o640])
-def test_the_semaphores_follow_the_mode(mode: int) -> None:
-    with KeyStore.create(None, 10, mode=mode) as store:
-        rows = [row for row in ipc_table("sem") if row["semid"] == str(store.semaphore_id)]
-        assert [row["perms"] for row in rows] == [f"{mode:o}"]
-        store.destroy()
+def test_segment_and_semaphores_get_the_mode(stores: Stores, mode: int) -> None:
+    store = stores(mode=mode)
+    for kind, number in (("shm", store.id), ("sem", store.semaphore_id)):
+        (row,) = (row for row in ipc_table(kind) if row[f"{kind}id"] == str(number))
+        assert int(row["perms"], 8) & 0o777 == mode
+
+
+def test_every_mode_of_group_and_others(store: KeyStore) -> None:
+    store.put("a", "b", KEY)
+    segment = Segment.from_id(store.id)
+    for mode in range(0o600, 0o700):
+        segment.set(mode=mode)
+        for readonly in (False, True):
+            if mode & 0o027:
+                message = f"has mode {mode:04o}; a store may be written by .*: 0600 or 0640"
+                with pytest.raises(InsecureStoreError, match=message):
+                    KeyStore.from_id(store.id, readonly=readonly)
+            else:
+                with KeyStore.from_id(store.id, readonly=readonly) as other:
+                    assert other.get_key("a", "b") == KEY
+
+
+@pytest.mark.parametrize(
+    ("mode", "message"),
+    [(0o600, "IPC_STAT"), (0o640, r"IPC_RMID.: only its owner \(uid 0\) or creator \(uid 0\)")],
+)
+def test_destroy_is_for_owner_and_creator(
+    stores: Stores, nobody: int, fork: Fork, mode: int, message: str
+) -> None:
+    """A handle that one's former self opened can write, but not remove."""
+    store = stores(mode=mode)
+    Segment.from_id(store.id).set(gid=nobody)
+    store.put("a", "b", KEY)
+    inherited = KeyStore.from_id(store.id)
+
+    def destroy() -> None:
+        with pytest.raises(PermissionError, match=message):
+            inherited.destroy()
+
+    with unchanged(store.id):
+        fork(destroy, uid=nobody).result()
+    assert store.get_key("a", "b") == KEY
+
+
+def test_a_handle_kept_after_giving_up_root(
+    stores: Stores, nobody: int, fork: Fork, key: int
+) -> None:
+    """A server that opens as root and then becomes another user goes on reading."""
+    store = stores(key=key)
+    store.put("a", "b", KEY)
+    reader = KeyStore.open(key, readonly=True)
+    writer = KeyStore.open(key)
+
+    def work() -> bytes:
+        with pytest.raises(PermissionError, match="semop"):
+            writer.put("a", "b", b"new")
+        assert writer.get_key("a", "b") == KEY
+        return reader.get_key("a", "b")
+
+    with unchanged(store.id):
+        assert fork(work, uid=nobody).result() == KEY

@@ -22,6 +22,8 @@ from pyshmkey import KeyStore
 
 CAPACITY = 512
 PATIENCE = 60.0  # seconds in which every process must have answered
+CREATORS = ("create", "open_or_create")
+OPENERS = ("open", "read")
 NO_STORE = "none"
 READY = "ready"
 
@@ -45,8 +47,11 @@ def ipc_ids() -> set[tuple[str, str]]:
             return set()
     except PermissionError:
         return set()
-    rows = [(k, r) for k in ("shm", "sem") for r in Path("/proc/sysvipc", k).read_text().splitlines()]
-    return {(kind, row.split()[1]) for kind, row in rows if "key" not in row}
+    return {
+        (kind, row.split()[1])
+        for kind in ("shm", "sem")
+        for row in Path("/proc/sysvipc", kind).read_text().splitlines()[1:]
+    }
 
 
 @contextlib.contextmanager
@@ -75,7 +80,8 @@ class Crowd:
         self.deaths = 0
         self._text = b""
 
-    def add(self, work: Callable[["Crowd"], object]) -> int:
+    def add(self, work: Callable[..., object], *arguments: object) -> int:
+        """Forks a process that does work(self, *arguments)."""
         pid = os.fork()
         if pid:
             self.living.add(pid)
@@ -84,7 +90,7 @@ class Crowd:
             if self._gate_end >= 0:
                 os.close(self._gate_end)  # so that the end of the parent opens the gate as well
             self.answer(READY)
-            work(self)
+            work(self, *arguments)
         except BaseException as error:
             self.answer(f"error {type(error).__name__}: {error}")
         finally:
@@ -161,7 +167,7 @@ def open_somehow(how: str, key: int, timeout: float) -> KeyStore | None:
         if how != "create":
             raise
     except (FileNotFoundError, TimeoutError, pyshmkey.StoreRemovedError):
-        if how not in ("open", "read"):
+        if how not in OPENERS:
             raise
     except pyshmkey.IncompatibleStoreError as error:
         # An untouched segment: it need not be a store's at all, only a creator may judge it.
@@ -209,17 +215,11 @@ def race(key: int, dice: random.Random, count: int, stops: int) -> Counter[str]:
     with crowd() as members:
         pids = []
         for number in range(count):
-            how = dice.choice(["create", "create", "open_or_create", "open_or_create", "open", "read"])
+            how = dice.choice([*CREATORS, *CREATORS, *OPENERS])
             timeout = dice.choice([0.005, 0.05, 0.5])
             # Creation takes some hundreds of microseconds.
             doom = dice.choice([0, 0.0003, 0.001])
-            pids.append(
-                members.add(
-                    lambda crowd, number=number, how=how, timeout=timeout, doom=doom: take_part(
-                        crowd, number, how, key, timeout, doom
-                    )
-                )
-            )
+            pids.append(members.add(take_part, number, how, key, timeout, doom))
         members.open_gate()
         stopped = dice.sample(pids, stops)
         for pid in stopped:
@@ -250,7 +250,7 @@ def test_creators_and_openers_agree_on_one_store(
     for _ in range(rounds * scale):
         with nothing_added(key):
             done += race(key, dice, count, stops=dice.randrange(1 + count // 3))
-    print(f"{rounds * scale} rounds of {count} processes: {dict(done)}, none left a segment or a set")
+    print(f"{rounds * scale} rounds of {count} processes: {dict(done)}; nothing is left of them")
     assert done["killed"] > 0
     assert done["handles"] > 0
 
@@ -264,7 +264,7 @@ def churn(crowd: Crowd, key: int) -> None:
     crowd.pass_gate()
     die_within(0.03)
     while True:
-        how = random.choice(["create", "open_or_create", "open", "read"])
+        how = random.choice([*CREATORS, *OPENERS])
         store = open_somehow(how, key, timeout=random.choice([0.005, 0.05]))
         if store is None:
             continue
@@ -294,10 +294,10 @@ def test_stores_come_and_go_while_everybody_is_killed(
         members.open_gate()
         while members.deaths < wanted and not problems:
             while len(members.living) < 12:
-                members.add(lambda crowd: churn(crowd, key))
+                members.add(churn, key)
             problems += [line for line in members.listen(0.002) if line != READY]
             members.reap()
             assert time.monotonic() < deadline, f"only {members.deaths} have died"
         members.kill()
-    print(f"{members.deaths} processes killed, none left a segment or a set")
+    print(f"{members.deaths} processes killed; nothing is left of them")
     assert not problems

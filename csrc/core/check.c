@@ -294,12 +294,12 @@ static int check_unlocked(const shk_store *store, struct shk_report *out)
 
 int shk_store_verify(shk_store *store, struct shk_report *out)
 {
-    if (store->info.readonly) {
-        if (shk__load(&shk__header(store)->state) != SHK_STATE_LIVE)
-            return shk__fail(SHK_E_REMOVED, "store %d was destroyed", store->info.id);
+    int rc = shk__store_check_live(store);
+    if (rc == SHK_E_CORRUPT || (rc < 0 && store->info.readonly))
+        return rc;
+    if (store->info.readonly)
         return check_unlocked(store, out);
-    }
-    int rc = shk__store_begin(store);
+    rc = shk__store_begin(store);
     if (rc == SHK_E_CORRUPT) /* a journal or a lock that can't be recovered is a finding */
         return check_unlocked(store, out);
     if (rc < 0)

@@ -63,8 +63,9 @@ int shk__index_read(const shk_store *store, const struct shk__query *query, uint
                 disagreements++;
         }
     }
-    if (shk__load(state) != SHK_STATE_LIVE)
-        return shk__fail(SHK_E_REMOVED, "store %d was destroyed", store->info.id);
+    int alive = shk__store_check_live(store);
+    if (alive < 0)
+        return alive;
     if (rc == SHK_E_ABSENT)
         return shk__fail_plainly(rc);
     if (disagreements == DISAGREEMENTS_MAX)

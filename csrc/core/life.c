@@ -33,7 +33,7 @@ int shk__namespace_check(const shk_store *store)
     if (here == store->ipc_namespace)
         return 0;
     return shk__fail(SHK_E_INCOMPATIBLE,
-                     "store %d was opened in IPC namespace %llu and this thread is in %llu, where "
+                     "store %d was made in IPC namespace %llu and this thread is in %llu, where "
                      "its semaphores mean nothing: use it where it was made",
                      store->info.id, (unsigned long long)store->ipc_namespace,
                      (unsigned long long)here);
@@ -555,13 +555,12 @@ int shk_store_destroy(shk_store *store)
                          info.id, info.uid, info.cuid);
     uint64_t *state = &shk__header(store)->state;
     int locked = shk__lock_acquire(&store->lock, shk_store_lock_timeout(store));
-    uint64_t live = SHK_STATE_LIVE;
     /* Without its set a store can no longer be locked, only destroyed. */
     if (locked < 0 && locked != -EIDRM && locked != SHK_E_CORRUPT &&
-        shk__load(state) == SHK_STATE_LIVE)
+        shk__load(state) != SHK_STATE_REMOVED)
         rc = locked;
     else {
-        if (!shk__cas64(state, &live, SHK_STATE_REMOVED))
+        if (shk__exchange(state, SHK_STATE_REMOVED) == SHK_STATE_REMOVED)
             rc = SHK_E_REMOVED;
         shk__removal_finish(store); /* also where another's destruction was broken off */
     }

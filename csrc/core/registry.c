@@ -1,5 +1,6 @@
 /* registry.c: a short list in pages that fork wipes. */
 #include "registry.h"
+#include "shk.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -13,7 +14,18 @@ struct registry {
     uint64_t tokens[TOKENS]; /* set : 32 | token + 1 : 32; 0 is free */
 };
 
-static struct registry *registry; /* published once by CAS, never freed */
+/* Published once by CAS, never freed. A program may hold several copies of this library
+ * (libshmkey.so beside pyshmkey), each of which would take the others' tokens for what an
+ * exec left. So they share the pointer: a unique symbol is bound, by glibc, to the first
+ * copy's, even below RTLD_LOCAL. The number is that of the struct's layout. */
+extern SHK_API struct registry *shk__registry_1;
+__asm__(".pushsection .bss\n"
+        ".balign 8\n"
+        ".globl shk__registry_1\n"
+        ".type shk__registry_1, %gnu_unique_object\n"
+        ".size shk__registry_1, 8\n"
+        "shk__registry_1: .zero 8\n"
+        ".popsection");
 
 void *shk__wiped_pages_new(size_t size)
 {
@@ -34,13 +46,13 @@ void shk__wiped_pages_free(void *pages, size_t size)
 
 static struct registry *get(void)
 {
-    struct registry *seen = __atomic_load_n(&registry, __ATOMIC_ACQUIRE);
+    struct registry *seen = __atomic_load_n(&shk__registry_1, __ATOMIC_ACQUIRE);
     if (seen)
         return seen;
     struct registry *made = shk__wiped_pages_new(sizeof *made);
     if (!made)
         return NULL;
-    if (__atomic_compare_exchange_n(&registry, &seen, made, false, __ATOMIC_ACQ_REL,
+    if (__atomic_compare_exchange_n(&shk__registry_1, &seen, made, false, __ATOMIC_ACQ_REL,
                                     __ATOMIC_ACQUIRE))
         return made;
     shk__wiped_pages_free(made, sizeof *made);

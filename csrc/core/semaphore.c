@@ -200,12 +200,13 @@ struct take {
     struct sembuf operation;
 };
 
-#if defined(__has_feature)
-#if __has_feature(thread_sanitizer)
+#ifndef __has_feature
+#define __has_feature(feature) 0
+#endif
+#if defined(__SANITIZE_THREAD__) || __has_feature(thread_sanitizer)
 /* Its own clone takes every child for a forked one that has a copy of the memory. */
 extern int __clone(int (*)(void *), void *, int, void *, ...);
 #define clone __clone
-#endif
 #endif
 
 /* The child shares our memory but not our undo list, and runs no libc code but

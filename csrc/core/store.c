@@ -15,6 +15,17 @@
 
 /* ------------------------------------------------------------------- lock -- */
 
+int shk__store_check_live(const shk_store *store)
+{
+    uint64_t state = shk__load(&shk__header(store)->state);
+    if (state == SHK_STATE_LIVE)
+        return 0;
+    if (state == SHK_STATE_REMOVED)
+        return shk__fail(SHK_E_REMOVED, "store %d was destroyed", store->info.id);
+    return shk__fail(SHK_E_CORRUPT, "the state of store %d is %#llx, which no open store can have",
+                     store->info.id, (unsigned long long)state);
+}
+
 /* Why the lock could not be had, in terms of the store. */
 static int explain_lock(const shk_store *store, int rc)
 {
@@ -49,11 +60,11 @@ int shk__store_begin(shk_store *store)
         uint64_t *takeovers = &shk__stats(store)->takeovers;
         shk__store(takeovers, shk__load(takeovers) + 1);
     }
-    int rc = 0;
-    if (shk__load(&shk__header(store)->state) != SHK_STATE_LIVE) {
+    int rc = shk__store_check_live(store);
+    if (rc == SHK_E_REMOVED) {
         shk__removal_finish(store); /* its destroyer may have died */
         rc = shk__fail(SHK_E_REMOVED, "store %d was destroyed", store->info.id);
-    } else
+    } else if (rc == 0)
         rc = shk__journal_recover_locked(store);
     if (rc < 0)
         shk__lock_release(&store->lock);
@@ -374,8 +385,8 @@ int shk_store_stats(const shk_store *store, struct shk_stats *out)
         .recoveries = shk__load(&shk__stats(store)->recoveries),
         .last_key_id = (int32_t)shk__load(&shk__ledger(store)->last_key_id),
     };
-    if (shk__load(&shk__header(store)->state) != SHK_STATE_LIVE)
-        return shk__fail(SHK_E_REMOVED, "store %d was destroyed", store->info.id);
-    *out = stats;
-    return 0;
+    int rc = shk__store_check_live(store);
+    if (rc == 0)
+        *out = stats;
+    return rc;
 }

@@ -63,6 +63,10 @@ static inline struct shk_slot_shm *shk__slot(const shk_store *store, uint32_t sl
                                    (uint64_t)slot * store->geometry.record_size);
 }
 
+/* 0, or what became of the store: REMOVED; CORRUPT where its state is none that a
+ * published store can have, for a damaged store is nobody's to wipe. */
+int shk__store_check_live(const shk_store *store);
+
 /* Takes the lock, finishes or undoes what a dead writer had begun. READONLY,
  * REMOVED, or as shk__lock_acquire. */
 int shk__store_begin(shk_store *store);

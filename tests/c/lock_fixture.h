@@ -25,6 +25,7 @@ struct arena {
     uint32_t word;
     uint32_t owned, ready, go, done; /* steps */
     uint32_t from_the_dead;
+    uint32_t ticks; /* of whoever started a timer */
     int set_id;
     uint8_t store_id[16];
     uint64_t counter; /* incremented plainly: the lock guards it */
@@ -117,12 +118,10 @@ static inline uint32_t leave_dead_owner(void)
     return token;
 }
 
-static uint32_t ticks;
-
 static inline void on_tick(int number)
 {
     (void)number;
-    __atomic_fetch_add(&ticks, 1, __ATOMIC_RELAXED);
+    __atomic_fetch_add(&arena->ticks, 1, __ATOMIC_RELAXED);
 }
 
 /* SIGALRM every so often, as a profiler does: no nap lasts longer. */

@@ -74,7 +74,8 @@ static struct {
     const char *lock;
 } options = {.kills = 2000, .writers = 4, .lock = "token"};
 
-static _Noreturn __attribute__((format(printf, 2, 3))) void quit(int status, const char *format, ...)
+static _Noreturn __attribute__((format(printf, 2, 3))) void
+quit(int status, const char *format, ...)
 {
     va_list arguments;
     va_start(arguments, format);

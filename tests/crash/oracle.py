@@ -21,6 +21,7 @@ The last line of output is JSON. Exit: 0 if all held, 1 if not.
 """
 
 import argparse
+import contextlib
 import ctypes
 import json
 import mmap
@@ -59,7 +60,7 @@ State = tuple[Status, int] | None
 """None: the pair is absent. Otherwise its status and the operation that wrote its key."""
 
 
-class Wrong(Exception):
+class BrokenPromiseError(Exception):
     """Something that the store promises did not hold."""
 
 
@@ -88,14 +89,14 @@ class Values:
         return self.head.pack(pair, n) + self._pool[start : start + length - self.head.size]
 
     def parse(self, pair: int, key: bytes) -> int:
-        """The operation that wrote the key; Wrong unless it is exactly what that one wrote."""
+        """The operation that wrote the key, if the key is exactly what that one wrote."""
         if len(key) < self.head.size:
-            raise Wrong(f"pair {pair} has a key of {len(key)} bytes that nobody wrote")
+            raise BrokenPromiseError(f"pair {pair} has a key of {len(key)} bytes that nobody wrote")
         owner, n = self.head.unpack_from(key)
         if owner != pair:
-            raise Wrong(f"pair {pair} has the key of pair {owner}, operation {n}")
+            raise BrokenPromiseError(f"pair {pair} has the key of pair {owner}, operation {n}")
         if key != self.value(pair, n):
-            raise Wrong(f"pair {pair} has a torn or changed key of operation {n}")
+            raise BrokenPromiseError(f"pair {pair} has a torn or changed key of operation {n}")
         return int(n)
 
 
@@ -118,7 +119,7 @@ def name(pair: int) -> tuple[str, str]:
 
 
 def observe(store: KeyStore, values: Values, pair: int) -> State:
-    """The pair's state; Wrong if its record is not one that any operation wrote."""
+    """The pair's state; BrokenPromiseError if its record is not one that any operation wrote."""
     try:
         record = store.record(*name(pair))
     except KeyError:
@@ -160,7 +161,7 @@ def write_forever(store: KeyStore, values: Values, ledger: Ledger, writer: int) 
         if took > ledger.longest[writer]:
             ledger.longest[writer] = took
         if key_id and key_id <= last_key_id:
-            raise Wrong(f"key id {key_id} was drawn after {last_key_id}")
+            raise BrokenPromiseError(f"key id {key_id} was drawn after {last_key_id}")
         last_key_id = key_id or last_key_id
 
 
@@ -180,7 +181,9 @@ def read_forever(store: KeyStore, values: Values, ledger: Ledger, reader: int) -
             seen = observe(store, values, pair)
         last = ledger.intended[pair]
         if seen not in [state_after(n) for n in range(first, last + 1)]:
-            raise Wrong(f"pair {pair} read as {seen} between operations {first} and {last}")
+            raise BrokenPromiseError(
+                f"pair {pair} read as {seen} between operations {first} and {last}"
+            )
         ledger.reads[reader] += 1
 
 
@@ -248,7 +251,7 @@ class Oracle:
             (read_forever if readonly else write_forever)(store, self.values, self.ledger, place)
         except BaseException as error:
             text = f"{kind} {place}: {type(error).__name__}: {error}"
-            if not isinstance(error, (Wrong, TimeoutError)):
+            if not isinstance(error, (BrokenPromiseError, TimeoutError)):
                 text += " | " + traceback.format_exc().replace("\n", " / ")
             os.write(self.complain_to, text[:2000].encode() + b"\n")
         finally:
@@ -256,10 +259,8 @@ class Oracle:
 
     def listen(self) -> None:
         """What children complained of; and none may have ended by itself."""
-        try:
+        with contextlib.suppress(BlockingIOError):
             self.problems += os.read(self.complaints, 1 << 16).decode().splitlines()
-        except BlockingIOError:
-            pass
         for pid in [*self.writers, *self.readers]:
             ended, status = os.waitpid(pid, os.WNOHANG)
             if ended:
@@ -300,7 +301,9 @@ class Oracle:
         deadline = time.monotonic() + READER_PATIENCE
         while any(map(int.__lt__, self.ledger.reads, enough)):
             if time.monotonic() > deadline:
-                raise Wrong(f"a reader had no answer beside stopped writer {self.writers[pid]}")
+                raise BrokenPromiseError(
+                    f"a reader had no answer beside stopped writer {self.writers[pid]}"
+                )
             time.sleep(0.0005)
 
     def kill(self) -> None:
@@ -334,12 +337,12 @@ class Oracle:
         for pair, seen in zip(mine, before, strict=True):
             acked, intended = self.ledger.acked[pair], self.ledger.intended[pair]
             if seen != state_after(acked) and seen != state_after(intended):
-                raise Wrong(
+                raise BrokenPromiseError(
                     f"pair {pair} is {seen} after its writer was killed; operation {acked} was "
                     f"acknowledged, {intended} was in flight"
                 )
             if observe(self.view, self.values, pair) != seen:
-                raise Wrong(f"pair {pair} was {seen} and is not so after recovery")
+                raise BrokenPromiseError(f"pair {pair} was {seen} and is not so after recovery")
             if acked != intended:
                 happened = seen == state_after(intended)
                 self.counts.done += happened
@@ -351,7 +354,7 @@ class Oracle:
     def check_invariants(self) -> None:
         report = self.store.verify()
         if not report.ok:
-            raise Wrong(f"verify: {report.problems}")
+            raise BrokenPromiseError(f"verify: {report.problems}")
 
     def check_all(self) -> None:
         """With nobody left to write: every pair is exactly where its operations led."""
@@ -362,7 +365,7 @@ class Oracle:
             self.check(writer)
         present = sum(state_after(n) is not None for n in self.ledger.acked)
         if len(self.store) != present:
-            raise Wrong(f"the store has {len(self.store)} pairs, not {present}")
+            raise BrokenPromiseError(f"the store has {len(self.store)} pairs, not {present}")
 
     # -- sabotage: what the checks must find
 
@@ -380,34 +383,32 @@ class Oracle:
     def sabotage(self) -> None:
         kind: str = self.options.sabotage
         if kind == "hold":  # the lock, for longer than anybody may have to wait
-            pid = self.holder()
-            assert pid is not None
-            os.kill(pid, signal.SIGSTOP)
-            time.sleep(2 * self.options.lock_timeout)
-            os.kill(pid, signal.SIGCONT)
-            return
-        pid, writer = next(iter(self.writers.items()))
-        mine = range(writer * PAIRS_EACH, (writer + 1) * PAIRS_EACH)
-        # Until it has a key that was acknowledged, and one that is not in flight.
+            while True:
+                if (pid := self.holder()) is None:
+                    continue
+                os.kill(pid, signal.SIGSTOP)
+                os.waitpid(pid, os.WUNTRACED)
+                if self.holder() == pid:  # still, so the signal came in time
+                    time.sleep(2 * self.options.lock_timeout)
+                    os.kill(pid, signal.SIGCONT)
+                    return
+                os.kill(pid, signal.SIGCONT)
+        mine = range(PAIRS_EACH)
         while not any(self.ledger.acked[pair] >= len(CYCLE) for pair in mine):
             time.sleep(0.001)
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-        del self.writers[pid]
-        self.check(writer)
-        for pair in mine:
-            self.ledger.intended[pair] = n = self.ledger.acked[pair] + 1
-            while state_after(n) is None:
+        self.check_all()  # which ends all writers, so that nobody mends what is broken here
+        for pair in mine:  # to a valid key each
+            n = self.ledger.acked[pair] + 1
+            while state_after(n) != (Status.VALID, n):
                 n += 1
             for step in range(self.ledger.acked[pair] + 1, n + 1):
+                self.ledger.intended[pair] = step
                 apply(self.store, self.values, pair, step)
-            self.ledger.acked[pair] = self.ledger.intended[pair] = n
+                self.ledger.acked[pair] = step
         if kind == "lose":  # an acknowledged write
             self.store.put(*name(mine[0]), self.values.value(mine[0], 1))
         elif kind == "corrupt":  # one bit of a key
-            state = state_after(self.ledger.acked[mine[0]])
-            assert state is not None
-            key = self.values.value(mine[0], state[1])
+            key = self.values.value(mine[0], self.ledger.acked[mine[0]])
             whole = self.bytes_at(0, self.store.size)
             at = whole.raw.index(key) + len(key) - 1
             whole[at] = bytes([whole.raw[at] ^ 1])
@@ -415,7 +416,9 @@ class Oracle:
             for slot in self.slots():
                 if self.bytes_at(slot, 1).raw[0] % 2:
                     self.bytes_at(slot + 100, 1)[0] = b"\x01"
-        self.check(writer)
+        self.check(writer=0)
+        for place in range(WRITERS):
+            self.start("writer", place)
 
     # -- the run
 
@@ -442,8 +445,8 @@ class Oracle:
                     break
                 number += 1
             self.check_all()
-        except (Wrong, TimeoutError) as wrong:
-            self.problems.append(str(wrong))
+        except (BrokenPromiseError, TimeoutError) as error:
+            self.problems.append(str(error))
         finally:
             self.end_children()
         self.listen()
