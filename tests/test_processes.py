@@ -237,6 +237,7 @@ def test_a_harmless_signal_does_not_end_it(store: KeyStore, holder: Holder) -> N
 
 
 def test_close_beside_a_waiting_write(store: KeyStore, holder: Holder) -> None:
+    attached = holder.image.segment.nattch
     second = KeyStore.from_id(store.id, lock_timeout=30)
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(second.put, "c", "s", b"after")
@@ -248,6 +249,7 @@ def test_close_beside_a_waiting_write(store: KeyStore, holder: Holder) -> None:
             second.get_key("c", "s")
         holder.go_on()
         assert waiting.result(30) > 0
+    assert holder.image.segment.nattch == attached  # the call in progress unmapped it
     assert store.get_key("c", "s") == b"after"
 
 

@@ -11,12 +11,15 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "error.h"
 #include "registry.h"
 
 #define SEMAPHORES (SHK_WRITERS_MAX + SHK_IDENTITY)
 #define MAGIC_0 21323u /* "SK" */
 #define MAGIC_1 22859u /* "YK" less a bit: a semaphore holds at most 32,767 */
+
+#define CLAIM_ATTEMPTS 3
 
 union semun { /* semctl(2): the caller defines it */
     int val;
@@ -146,9 +149,11 @@ static int take(const struct shk__set *set, uint32_t token)
 int shk__set_claim(const struct shk__set *set, uint32_t token)
 {
     int rc = shk__registry_add(set->id, token);
-    if (rc < 0)
+    if (rc == -ENOSPC)
         return shk__fail(SHK_E_TOO_MANY_WRITERS,
                          "this process has too many writable handles: close some");
+    if (rc < 0)
+        return shk__fail(rc, "the list of this process's tokens");
     if (rc == 0)
         return 0;
     rc = take(set, token);
@@ -166,11 +171,9 @@ void shk__set_release(const struct shk__set *set, uint32_t token)
     shk__registry_remove(set->id, token);
 }
 
-int shk__set_claim_any(const struct shk__set *set, uint32_t *token)
+/* 1, 0 if none is free, or an error. */
+static int claim_one_of_all(const struct shk__set *set, uint32_t *token)
 {
-    int rc = check_identity(set);
-    if (rc < 0)
-        return explain(set, rc);
     unsigned short values[SEMAPHORES];
     if (semctl(set->id, 0, GETALL, (union semun){.array = values}) < 0)
         return explain(set, -errno);
@@ -183,11 +186,27 @@ int shk__set_claim_any(const struct shk__set *set, uint32_t *token)
         if ((values[candidate] != 0) != left_by_exec ||
             (left_by_exec && semctl(set->id, (int)candidate, GETPID) != getpid()))
             continue;
-        rc = shk__set_claim(set, candidate);
+        int rc = shk__set_claim(set, candidate);
         if (rc == 1)
             *token = candidate;
         if (rc != 0)
+            return rc;
+    }
+    return 0;
+}
+
+int shk__set_claim_any(const struct shk__set *set, uint32_t *token)
+{
+    int rc = check_identity(set);
+    if (rc < 0)
+        return explain(set, rc);
+    /* Again, if need be: a waiter that tests a dead owner holds its token for an instant. */
+    for (int attempt = 0; attempt < CLAIM_ATTEMPTS; attempt++) {
+        rc = claim_one_of_all(set, token);
+        if (rc != 0)
             return rc < 0 ? rc : 0;
+        struct timespec t = shk__timespec(SHK_MILLISECOND);
+        nanosleep(&t, NULL);
     }
     return shk__fail(SHK_E_TOO_MANY_WRITERS,
                      "all %u writer tokens of the store are taken: close writable handles, or open "
