@@ -86,6 +86,47 @@ def test_c_program_reads_what_python_wrote(library: Path, tmp_path: Path, kind: 
     assert b"no such pair" in absent.stderr
 
 
+TWO_COPIES = """
+import ctypes, sys
+from pyshmkey import KeyStore
+
+class Bytes(ctypes.Structure):
+    _fields_ = [("data", ctypes.c_char_p), ("size", ctypes.c_size_t)]
+
+class Access(ctypes.Structure):
+    _fields_ = [("readonly", ctypes.c_bool), ("trust", ctypes.c_void_p),
+                ("trust_count", ctypes.c_size_t), ("open_timeout", ctypes.c_uint64),
+                ("lock_timeout", ctypes.c_uint64)]
+
+library = ctypes.CDLL(sys.argv[1])
+library.shk_store_revoke.argtypes = [ctypes.c_void_p, Bytes, Bytes]
+handle = ctypes.c_void_p()
+with KeyStore.create(None, 10) as store:
+    try:
+        store.put("c", "s", b"k")
+        access = Access(False, None, 0, 10**9, 10**9)
+        assert library.shk_store_from_id(store.id, ctypes.byref(access), ctypes.byref(handle)) == 0
+        assert library.shk_store_revoke(handle, Bytes(b"c", 1), Bytes(b"s", 1)) == 0
+        values = (ctypes.c_ushort * 4096)()
+        assert ctypes.CDLL(None).semctl(store.semaphore_id, 0, 13, values) == 0
+        print(sum(values[:1024]))
+    finally:
+        store.destroy()
+"""
+
+
+def test_two_copies_in_one_process_hold_two_tokens(library: Path) -> None:
+    """Neither may take the other's token for one that an exec left."""
+    done = subprocess.run(
+        [sys.executable, "-c", TWO_COPIES, library / "libshmkey.so"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("2\n", "")
+
+
 @pytest.mark.parametrize(
     ("compiler", "standard", "suffix"), [("cc", "c11", "c"), ("c++", "c++17", "cpp")]
 )

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from conftest import Fork
 from exchange import exchange
-from layout import Image
+from layout import LIVE, REMOVED, Image
 
 from pyshmkey import KeyStore, StoreRemovedError, random_key
 
@@ -236,6 +236,66 @@ def test_a_harmless_signal_does_not_end_it(store: KeyStore, holder: Holder) -> N
     assert store.get_key("c", "s") == b"after"
 
 
+@pytest.fixture
+def on_alarm() -> Iterator[Callable[[Callable[[], None]], None]]:
+    """on_alarm(function) runs it as a signal handler, once, in a fifth of a second."""
+    before = signal.getsignal(signal.SIGALRM)
+
+    def arm(function: Callable[[], None]) -> None:
+        signal.signal(signal.SIGALRM, lambda number, frame: function())
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+
+    yield arm
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize("close", [False, True])
+def test_a_handler_that_forks_while_its_call_waits(
+    store: KeyStore, holder: Holder, on_alarm: Callable[[Callable[[], None]], None], close: bool
+) -> None:
+    """The child's call goes on too, with a token of its own, even if the handler closed."""
+    store.lock_timeout = 30
+    before = holder.image.tokens()
+    children: list[int] = []
+
+    def fork_here() -> None:
+        children.append(os.fork())
+        if children[0]:
+            holder.go_on()
+        elif close:
+            store.close()
+
+    on_alarm(fork_here)
+    store.put("c", "s", b"after")  # returns twice
+    if children[0] == 0:
+        good = store.closed if close else len(holder.image.tokens() - before) == 1
+        os._exit(0 if good else 1)
+    _, status = os.waitpid(children[0], 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert store.get_key("c", "s") == b"after"
+    assert holder.image.tokens() == before
+
+
+def test_a_handlers_exception_wins_over_the_stores(
+    store: KeyStore, holder: Holder, on_alarm: Callable[[Callable[[], None]], None]
+) -> None:
+    class StopError(Exception):
+        pass
+
+    def destroyed_meanwhile() -> None:
+        holder.image["state"] = REMOVED
+        raise StopError
+
+    store.lock_timeout = 30
+    on_alarm(destroyed_meanwhile)
+    try:
+        with pytest.raises(StopError):
+            store.put("c", "s", b"after")
+    finally:
+        holder.image["state"] = LIVE
+
+
 def test_close_beside_a_waiting_write(store: KeyStore, holder: Holder) -> None:
     attached = holder.image.segment.nattch
     second = KeyStore.from_id(store.id, lock_timeout=30)
@@ -284,7 +344,7 @@ store.put("exec", "s", str(len(sys.argv)).encode())
 if len(sys.argv) < 12:  # the token goes on with us, and is adopted
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:], "again"])
 sys.path.insert(0, os.environ["TESTS"])
-from layout import Image
+from layout import LIVE, REMOVED, Image
 print(len(Image(store).tokens()))
 """
 

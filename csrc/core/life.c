@@ -526,6 +526,9 @@ void shk__removal_finish(const shk_store *store)
         uint64_t *words = (uint64_t *)shk__slot(store, 0);
         for (uint64_t i = 0; i < touched * g->record_size / 8; i++)
             shk__store(&words[i], 0);
+        /* Of a damaged store the mark may have been too low. */
+        wipe((unsigned char *)words + touched * g->record_size,
+             (g->slots - touched) * g->record_size);
         shk__store(&ledger->high_water, SHK_WIPED);
     }
     if (shk__namespace_check(store) < 0)
@@ -560,8 +563,11 @@ int shk_store_destroy(shk_store *store)
         shk__load(state) != SHK_STATE_REMOVED)
         rc = locked;
     else {
+        uint64_t *mark = &shk__ledger(store)->high_water;
         if (shk__exchange(state, SHK_STATE_REMOVED) == SHK_STATE_REMOVED)
             rc = SHK_E_REMOVED;
+        else if (shk__load(mark) > store->geometry.slots)
+            shk__store(mark, store->geometry.slots); /* damaged, and not the sign of a wiped store */
         shk__removal_finish(store); /* also where another's destruction was broken off */
     }
     if (locked >= 0)

@@ -133,6 +133,7 @@ enum shk__reading shk__slot_read(const shk_store *store, uint64_t entry, const u
         if (good) {
             shk__load_words(words + 2, from + 2, block_words(store, key_length) - 2);
             shk__load_words(words + times, from + times, 2);
+            good = (uint32_t)words[SHK_STATUS_OFFSET / 8] <= SHK_REVOKED;
         }
     }
     /* Pairs with the commit's store: the entry first, else a slot recycled through

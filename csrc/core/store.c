@@ -293,8 +293,12 @@ int shk_store_rotate(shk_store *store, struct shk_bytes client, struct shk_bytes
     if (rc < 0)
         return rc;
     rc = shk__image_open(store, &fresh);
-    /* Random bytes come before the lock, as many as the longest key needs. */
-    if (rc == 0 && new_key.size == 0) {
+    /* Before the lock: a copy that no thread of the caller's changes, or random bytes,
+     * as many as the longest key needs. */
+    if (rc == 0 && new_key.size > 0) {
+        memcpy(fresh.words, new_key.data, new_key.size);
+        new_key.data = fresh.words;
+    } else if (rc == 0) {
         size_t wanted = store->geometry.key_size, got = 0;
         new_key.data = fresh.words;
         while (got < wanted && rc == 0) {

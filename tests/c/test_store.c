@@ -294,6 +294,32 @@ static void unused_capacity_takes_no_memory(void)
     shk_store_close(store);
 }
 
+/* A damaged high-water mark must not keep destroy from wiping. */
+static void destroy_does_not_trust_the_mark(void)
+{
+    static const char *const secret = "MARKER-of-a-secret-that-must-go";
+    static const uint64_t marks[] = {0, 1, 1000000, UINT64_MAX};
+    for (size_t i = 0; i < sizeof marks / sizeof *marks; i++) {
+        shk_store *store = make(100, 0, 0);
+        for (int number = 0; number < 50; number++)
+            CHECK_CODE(put(store, number, secret), 0);
+        shk__ledger(store)->high_water = marks[i];
+        CHECK_CODE(shk_store_destroy(store), 0);
+        CHECK(!holds(store, secret));
+        shk_store_close(store);
+    }
+}
+
+static void an_unknown_status_is_corrupt(void)
+{
+    shk_store *store = make(10, 0, 0);
+    char key[129];
+    CHECK_CODE(put(store, 1, "key"), 0);
+    ((int *)shk__slot(store, 0))[SHK_STATUS_OFFSET / 4] = 2;
+    CHECK_CODE(get(store, 1, key), SHK_E_CORRUPT);
+    shk_store_close(store);
+}
+
 static void geometry_names_what_is_wrong(void)
 {
     struct shk__geometry g;
@@ -334,6 +360,8 @@ int main(int argc, char **argv)
         TEST(replaced_keys_are_wiped),
         TEST(recovery_may_be_repeated),
         TEST(unused_capacity_takes_no_memory),
+        TEST(destroy_does_not_trust_the_mark),
+        TEST(an_unknown_status_is_corrupt),
         TEST(geometry_names_what_is_wrong),
         TEST(names_lead_to_the_same_key_everywhere),
     };
