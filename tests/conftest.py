@@ -60,6 +60,11 @@ def ipc_table(kind: str) -> list[dict[str, str]]:
     return [dict(zip(header.split(), row.split(), strict=True)) for row in rows]
 
 
+def there(kind: str, number: int) -> bool:
+    """Whether the kernel has this segment (shm) or set (sem)."""
+    return str(number) in {row[f"{kind}id"] for row in ipc_table(kind)}
+
+
 def leftovers(before: set[str]) -> list[str]:
     if own_namespace:
         return [

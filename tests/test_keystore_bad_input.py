@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Fork, Stores, ipc_table, unchanged, unshare_ipc
+from calls import KEY, READS, WRITES
+from conftest import Fork, Stores, ipc_table, there, unchanged, unshare_ipc
 from layout import (
     WRITERS,
     Image,
@@ -28,29 +29,8 @@ from pyshmkey import (
     random_key,
 )
 
-Track = Callable[[Segment], Segment]
 InNamespace = Callable[[Callable[[], Any]], Any]
-KEY = bytes(range(1, 33))
-SOON = 0.02
 
-# Every call on a handle, with arguments that are good. `lambda`: a name for each.
-READS: dict[str, Callable[[KeyStore], Any]] = {
-    "get_key": lambda s: s.get_key("a", "b"),
-    "get_key default": lambda s: s.get_key("a", "b", None),
-    "get_key_into": lambda s: s.get_key_into("a", "b", bytearray(128)),
-    "record": lambda s: s.record("a", "b"),
-    "stats": lambda s: s.stats(),
-    "len": lambda s: len(s),
-    "verify": lambda s: s.verify(),
-}
-WRITES: dict[str, Callable[[KeyStore], Any]] = {
-    "put": lambda s: s.put("a", "b", KEY),
-    "put new": lambda s: s.put("new", "pair", KEY),
-    "rotate": lambda s: s.rotate("a", "b"),
-    "revoke": lambda s: s.revoke("a", "b"),
-    "delete": lambda s: s.delete("a", "b"),
-    "destroy": lambda s: s.destroy(),
-}
 WITH_IDS: dict[str, Callable[[KeyStore, Any, Any], Any]] = {
     "put": lambda s, c, d: s.put(c, d, KEY),
     "get_key": lambda s, c, d: s.get_key(c, d, None),
@@ -60,19 +40,6 @@ WITH_IDS: dict[str, Callable[[KeyStore, Any, Any], Any]] = {
     "revoke": lambda s, c, d: s.revoke(c, d),
     "delete": lambda s, c, d: s.delete(c, d),
 }
-
-
-def openers(address: str | int) -> list[Callable[[], KeyStore]]:
-    return [
-        lambda: KeyStore.open(address),
-        lambda: KeyStore.open(address, readonly=True),
-        lambda: KeyStore.open_or_create(address, 100),
-        lambda: KeyStore.create(address, 100),
-    ]
-
-
-def there(table: str, number: int) -> bool:
-    return str(number) in {row[f"{table}id"] for row in ipc_table(table)}
 
 
 # Arguments
