@@ -14,16 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Stores, ipc_table
-from layout import (
-    BIRTHMARK,
-    LINE,
-    LIVE,
-    SPARE_SLOTS,
-    WRITERS,
-    Image,
-    semaphores,
-)
+from conftest import Image, LINE, LIVE, SPARE_SLOTS, Stores, WRITERS, ipc_table, ipc_table from layout import (     BIRTHMARK, semaphores, unchanged
 
 from pyshmkey import (
     KeyExpiredError,
@@ -142,6 +133,27 @@ def test_private_stores_are_distinct(stores: Stores) -> None:
     assert one.key == two.key == 0
     assert one.id != two.id
     assert one.store_id != two.store_id
+
+
+def test_open_or_create_takes_no_private_key() -> None:
+    """Nobody could open what it made: each call would make another."""
+    with unchanged(), pytest.raises(ValueError, match="key 0 is IPC_PRIVATE"):
+        KeyStore.open_or_create(0, 10)
+
+
+def test_the_last_handle_of_a_store_removed_by_hand_removes_its_set(stores: Stores) -> None:
+    def sets() -> set[str]:
+        return {row["semid"] for row in ipc_table("sem")}
+
+    store = stores()
+    store.put("c", "s", b"k")
+    other = KeyStore.from_id(store.id)
+    Segment.from_id(store.id, readonly=True).remove()
+    other.close()
+    assert str(store.semaphore_id) in sets()  # others still write
+    store.put("c", "s", b"k")
+    store.close()
+    assert str(store.semaphore_id) not in sets()
 
 
 def test_stores_are_made_by_openers_only() -> None:

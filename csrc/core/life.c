@@ -471,8 +471,9 @@ int shk_store_open(enum shk_intent intent, const struct shk_address *address,
     int rc = wanted ? check_creation(address, shape, access, wanted) : 0;
     if (rc == 0 && address->name.size > 0)
         rc = shk_named_key(address->name.data, address->name.size, address->owner, &key);
-    else if (rc == 0 && key == IPC_PRIVATE && !wanted)
-        rc = shk__fail(SHK_E_INVALID, "key 0 is IPC_PRIVATE: such a store is opened by its id");
+    else if (rc == 0 && key == IPC_PRIVATE && intent != SHK_CREATE)
+        rc = shk__fail(SHK_E_INVALID, "key 0 is IPC_PRIVATE: such a store is made by create and "
+                                      "opened by its id");
     if (rc < 0)
         return rc;
 
@@ -500,12 +501,26 @@ int shk_store_from_id(int id, const struct shk_access *access, shk_store **out)
                             : rc;
 }
 
+/* The segment was removed by hand and we are the last in it: its set serves nobody. */
+static void remove_orphan(const shk_store *store)
+{
+    struct shk_segment_info info;
+    struct shk__set set;
+    if (shk__namespace_check(store) < 0 || shk_segment_stat(store->info.id, &info) < 0 ||
+        !(info.mode & SHM_DEST) || info.attached > 1)
+        return;
+    shk__set_describe(&set, store->info.semaphore_id, store->info.store_id);
+    shk__set_remove(&set);
+}
+
 void shk_store_close(shk_store *store)
 {
     if (!store)
         return;
-    if (store->lock.seat)
+    if (store->lock.seat) {
         shk__lock_close(&store->lock);
+        remove_orphan(store);
+    }
     shk_segment_detach(store->base);
     explicit_bzero(store, sizeof *store);
     free(store);

@@ -93,12 +93,11 @@ static int take_over(struct shk__lock *lock, uint32_t mine, uint32_t seen)
     return rc;
 }
 
-/* -EINTR or 0 */
-static int nap(uint32_t *word, uint32_t seen, uint64_t duration)
+/* Ends early when woken, by a signal, or where the word has changed. */
+static void nap(uint32_t *word, uint32_t seen, uint64_t duration)
 {
     struct timespec t = shk__timespec(duration);
-    return syscall(SYS_futex, word, FUTEX_WAIT, seen, &t, NULL, 0) < 0 && errno == EINTR ? -EINTR
-                                                                                        : 0;
+    (void)syscall(SYS_futex, word, FUTEX_WAIT, seen, &t, NULL, 0);
 }
 
 static int wait_for(struct shk__lock *lock, uint32_t mine, uint64_t timeout)
@@ -153,7 +152,8 @@ static int wait_for(struct shk__lock *lock, uint32_t mine, uint64_t timeout)
             seen |= SHK_LOCK_WAITERS;
         }
         waiters = SHK_LOCK_WAITERS;
-        tell_hook = nap(lock->word, seen, (next_test < deadline ? next_test : deadline) - now) < 0;
+        nap(lock->word, seen, (next_test < deadline ? next_test : deadline) - now);
+        tell_hook = true; /* however it ended: a signal may have come just before it */
     }
 }
 

@@ -136,8 +136,8 @@ struct shk_address {
     key_t key;
 };
 
-/* What to create. Zero id_size, key_size: the defaults. mode: 0600 and 0400,
- * plus 0040 for readers of the group; anything wider is refused. */
+/* What to create. Zero id_size, key_size: the defaults. mode: 0600, or 0640 for
+ * readers of the group; anything else is refused. */
 struct shk_shape {
     uint64_t capacity; /* pairs, 1 to SHK_CAPACITY_MAX */
     uint32_t id_size;
@@ -242,9 +242,9 @@ SHK_API int shk_store_stats(const shk_store *store, struct shk_stats *out);
 /* The lock timeout of this handle; atomic. */
 SHK_API void shk_store_set_lock_timeout(shk_store *store, uint64_t timeout);
 SHK_API uint64_t shk_store_lock_timeout(const shk_store *store);
-/* For language bindings. The hook runs on the calling thread, never under the
- * lock, before a call of this thread first sleeps for the lock and again whenever
- * a signal interrupted the sleep; non-zero makes that call fail with -EINTR, the
+/* For language bindings. The hook runs on the calling thread, never under the lock,
+ * before a call of this thread first sleeps for the lock and after each nap of 2 to
+ * 50 ms, which a signal ends early; non-zero makes that call fail with -EINTR, the
  * store unchanged. NULL: none, and signals are waited through. Thread-local. */
 SHK_API void shk_thread_on_wait(int (*hook)(void *context), void *context);
 
