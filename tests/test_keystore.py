@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Image, LINE, LIVE, SPARE_SLOTS, Stores, WRITERS, ipc_table, ipc_table from layout import (     BIRTHMARK, semaphores, unchanged
+from conftest import Stores, ipc_table, unchanged
+from layout import BIRTHMARK, LINE, LIVE, SPARE_SLOTS, WRITERS, Image, semaphores
 
 from pyshmkey import (
     KeyExpiredError,

@@ -213,7 +213,11 @@ def test_bad_arguments_of_creators(
         ({"timeout": float("nan")}, ValueError, "timeout nan is out of range"),
         ({"lock_timeout": -0.5}, ValueError, "lock_timeout -0.5 is out of range"),
         ({"name_or_key": None}, TypeError, "not NoneType"),
-        ({"name_or_key": 0}, ValueError, "key 0 is IPC_PRIVATE: such a store is opened by its id"),
+        (
+            {"name_or_key": 0},
+            ValueError,
+            "key 0 is IPC_PRIVATE: such a store is made by create and opened by its id",
+        ),
         ({"capacity": 5}, TypeError, "got an unexpected keyword argument 'capacity'"),
     ],
     ids=repr,
