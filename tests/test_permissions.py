@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 import pytest
-from conftest import Fork, Stores, ipc_table, unchanged, wait_until
+from conftest import Fork, Stores, ipc_table, unchanged
 from layout import Image
 
 from pyshmkey import (
@@ -108,10 +108,11 @@ def test_a_reader_sees_writes_and_the_end(
     segment = Segment.from_id(store.id, readonly=True)
     segment.set(gid=nobody)
     store.put("a", "b", KEY)
-    before = segment.nattch
+    opened, tell = os.pipe()
 
     def read() -> str:
         reader = KeyStore.open(name, owner=ROOT, readonly=True)
+        os.write(tell, b"x")
         try:
             while True:
                 assert len(reader.get_key("a", "b")) == 32
@@ -119,11 +120,13 @@ def test_a_reader_sees_writes_and_the_end(
             return "removed"
 
     child = fork(read, uid=nobody)
-    wait_until(lambda: segment.nattch > before + 2)  # it has a copy of ours
+    assert os.read(opened, 1) == b"x"
     for _ in range(200):
         store.put("a", "b", os.urandom(32))
     store.destroy()
     assert child.result() == "removed"
+    os.close(opened)
+    os.close(tell)
 
 
 # Root opens nobody's
