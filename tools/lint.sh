@@ -18,4 +18,4 @@ done
 "$bin/ruff" check .
 "$bin/ruff" format --check .
 "$bin/mypy"
-"$bin/python" -m mypy.stubtest pyshmkey --ignore-disjoint-bases
+"$bin/python" -m mypy.stubtest pyshmkey._core
