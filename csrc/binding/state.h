@@ -40,5 +40,6 @@ int segmentstat_exec(PyObject *module);
 int segment_exec(PyObject *module);
 int keyrecord_exec(PyObject *module);
 int keystore_exec(PyObject *module);
+int reports_exec(PyObject *module);
 
 #endif

@@ -1,80 +1,29 @@
-/* life.c: create, open, destroy. */
-#include "life.h"
-
+/* life.c: how a store is made and found.
+ *
+ *   shmget (EXCL) -> birthmark -> set -> fill -> CAS(MAKING -> LIVE)
+ *                                              \ CAS(MAKING -> DEAD) by an opener
+ *                                                that has waited out its time
+ *
+ * One of the two CAS wins. Whoever loses cleans up its own and starts over, so
+ * nobody ever has to judge whether a creator is alive. Remains are removed by
+ * segment id, never by key: the key may already name a successor.
+ */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/shm.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "clock.h"
 #include "error.h"
+#include "host.h"
 
 #define POLL (SHK_MILLISECOND / 2)
 #define START_OVER 1 /* the segment under the key was not, or is no longer, a store */
 #define ROUNDS_MAX 1000
-#define SHK_WIPED UINT64_MAX /* ledger.high_water once a removed store holds no key */
 #define HEADER_SIZE sizeof(struct shk_header_shm)
-
-uint64_t shk__ipc_namespace(void)
-{
-    struct stat about;
-    return stat("/proc/thread-self/ns/ipc", &about) == 0 ? about.st_ino : 0;
-}
-
-int shk__namespace_check(const shk_store *store)
-{
-    uint64_t here = shk__ipc_namespace();
-    if (here == store->ipc_namespace)
-        return 0;
-    return shk__fail(SHK_E_INCOMPATIBLE,
-                     "store %d was made in IPC namespace %llu and this thread is in %llu, where "
-                     "its semaphores mean nothing: use it where it was made",
-                     store->info.id, (unsigned long long)store->ipc_namespace,
-                     (unsigned long long)here);
-}
-
-void shk__boot_id(uint8_t out[16])
-{
-    char text[64] = "";
-    memset(out, 0, 16);
-    int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return;
-    ssize_t size = read(fd, text, sizeof text - 1);
-    close(fd);
-    for (unsigned digit = 0, at = 0; at < (unsigned)(size > 0 ? size : 0) && digit < 32; at++) {
-        char c = text[at];
-        if (c == '-')
-            continue;
-        unsigned value = (unsigned)(c <= '9' ? c - '0' : c - 'a' + 10) & 15;
-        out[digit / 2] = (uint8_t)((unsigned)out[digit / 2] << 4 | value);
-        digit++;
-    }
-}
-
-/* Zeroes whole pages by giving them back, and what can't be given back by hand:
- * reading or writing a hole would only fill it with pages. */
-static void wipe(unsigned char *from, uint64_t size)
-{
-    const uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
-    uint64_t *word = (uint64_t *)from, *end = (uint64_t *)(from + size);
-    unsigned char *first = (unsigned char *)(((uintptr_t)from + page - 1) / page * page);
-    unsigned char *last = (unsigned char *)((uintptr_t)end / page * page);
-    if (first < last &&
-        madvise(first, (size_t)(last - first), MADV_REMOVE) == 0) {
-        for (; (unsigned char *)word < first; word++)
-            shk__store(word, 0);
-        word = (uint64_t *)last;
-    }
-    for (; word < end; word++)
-        shk__store(word, 0);
-}
 
 static void doze(void)
 {
@@ -499,94 +448,4 @@ int shk_store_from_id(int id, const struct shk_access *access, shk_store **out)
     int rc = open_segment(id, NULL, access, NULL, out);
     return rc == START_OVER ? shk__fail(-ENOENT, "segment %d is gone: removed, or never there", id)
                             : rc;
-}
-
-/* The segment was removed by hand and we are the last in it: its set serves nobody. */
-static void remove_orphan(const shk_store *store)
-{
-    struct shk_segment_info info;
-    struct shk__set set;
-    if (shk__namespace_check(store) < 0 || shk_segment_stat(store->info.id, &info) < 0 ||
-        !(info.mode & SHM_DEST) || info.attached > 1)
-        return;
-    shk__set_describe(&set, store->info.semaphore_id, store->info.store_id);
-    shk__set_remove(&set);
-}
-
-void shk_store_close(shk_store *store)
-{
-    if (!store)
-        return;
-    if (store->lock.seat) {
-        shk__lock_close(&store->lock);
-        remove_orphan(store);
-    }
-    shk_segment_detach(store->base);
-    explicit_bzero(store, sizeof *store);
-    free(store);
-}
-
-/* ------------------------------------------------------------ destruction -- */
-
-void shk__removal_finish(const shk_store *store)
-{
-    const struct shk__geometry *g = &store->geometry;
-    struct shk_ledger_shm *ledger = shk__ledger(store);
-    uint64_t touched = shk__load(&ledger->high_water);
-    if (touched != SHK_WIPED) {
-        /* Entries first, so that no reader takes a wiped slot for corruption. Slots
-         * that a dead writer had begun to fill stand at the high-water mark. */
-        wipe(store->base + g->buckets_offset, g->queue_offset - g->buckets_offset);
-        touched = touched < g->slots ? touched + 1 : g->slots;
-        uint64_t *words = (uint64_t *)shk__slot(store, 0);
-        for (uint64_t i = 0; i < touched * g->record_size / 8; i++)
-            shk__store(&words[i], 0);
-        /* Of a damaged store the mark may have been too low. */
-        wipe((unsigned char *)words + touched * g->record_size,
-             (g->slots - touched) * g->record_size);
-        shk__store(&ledger->high_water, SHK_WIPED);
-    }
-    if (shk__namespace_check(store) < 0)
-        return;
-    /* The set first: whoever finds the segment can finish both, but nobody finds the
-     * set alone. */
-    struct shk__set set;
-    shk__set_describe(&set, store->info.semaphore_id, store->info.store_id);
-    shk__set_remove(&set);
-    (void)shk_segment_remove(store->info.id);
-}
-
-int shk_store_destroy(shk_store *store)
-{
-    if (store->info.readonly)
-        return shk__fail(SHK_E_READONLY, "a read-only handle can't destroy store %d",
-                         store->info.id);
-    struct shk_segment_info info;
-    int rc = shk__namespace_check(store);
-    if (rc == 0)
-        rc = shk_segment_stat(store->info.id, &info);
-    if (rc < 0)
-        return rc;
-    if (geteuid() != 0 && geteuid() != info.uid && geteuid() != info.cuid)
-        return shk__fail(-EPERM, "shmctl(id=%d, IPC_RMID): only its owner (uid %u) or creator (uid %u) "
-                                 "may destroy a store",
-                         info.id, info.uid, info.cuid);
-    uint64_t *state = &shk__header(store)->state;
-    int locked = shk__lock_acquire(&store->lock, shk_store_lock_timeout(store));
-    /* Without its set a store can no longer be locked, only destroyed. */
-    if (locked < 0 && locked != -EIDRM && locked != SHK_E_CORRUPT &&
-        shk__load(state) != SHK_STATE_REMOVED)
-        rc = locked;
-    else {
-        uint64_t *mark = &shk__ledger(store)->high_water;
-        if (shk__exchange(state, SHK_STATE_REMOVED) == SHK_STATE_REMOVED)
-            rc = SHK_E_REMOVED;
-        else if (shk__load(mark) > store->geometry.slots)
-            shk__store(mark, store->geometry.slots); /* damaged, and not the sign of a wiped store */
-        shk__removal_finish(store); /* also where another's destruction was broken off */
-    }
-    if (locked >= 0)
-        shk__lock_release(&store->lock);
-    return rc == SHK_E_REMOVED ? shk__fail(rc, "store %d was destroyed already", store->info.id)
-                               : rc;
 }

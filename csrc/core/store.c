@@ -11,7 +11,7 @@
 #include "clock.h"
 #include "error.h"
 #include "journal.h"
-#include "life.h"
+#include "host.h"
 
 /* ------------------------------------------------------------------- lock -- */
 

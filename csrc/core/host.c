@@ -1,0 +1,46 @@
+/* host.c: read from /proc. */
+#include "host.h"
+
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "error.h"
+
+uint64_t shk__ipc_namespace(void)
+{
+    struct stat about;
+    return stat("/proc/thread-self/ns/ipc", &about) == 0 ? about.st_ino : 0;
+}
+
+int shk__namespace_check(const shk_store *store)
+{
+    uint64_t here = shk__ipc_namespace();
+    if (here == store->ipc_namespace)
+        return 0;
+    return shk__fail(SHK_E_INCOMPATIBLE,
+                     "store %d was made in IPC namespace %llu and this thread is in %llu, where "
+                     "its semaphores mean nothing: use it where it was made",
+                     store->info.id, (unsigned long long)store->ipc_namespace,
+                     (unsigned long long)here);
+}
+
+void shk__boot_id(uint8_t out[16])
+{
+    char text[64] = "";
+    memset(out, 0, 16);
+    int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    ssize_t size = read(fd, text, sizeof text - 1);
+    close(fd);
+    for (unsigned digit = 0, at = 0; at < (unsigned)(size > 0 ? size : 0) && digit < 32; at++) {
+        char c = text[at];
+        if (c == '-')
+            continue;
+        unsigned value = (unsigned)(c <= '9' ? c - '0' : c - 'a' + 10) & 15;
+        out[digit / 2] = (uint8_t)((unsigned)out[digit / 2] << 4 | value);
+        digit++;
+    }
+}
