@@ -209,11 +209,13 @@ static void one_copy_beside_a_killed_writer(void)
         }
         test_kill(pid);
         unsigned kills = 2 * STEPS_EACH / steps < KILLS_MAX ? 2 * STEPS_EACH / steps : KILLS_MAX;
+        kills = kills < 2 ? 2 : kills;
         killed += kills;
         for (unsigned i = 0; i < kills; i++) {
-            /* As often before the commit as after it. */
-            unsigned left = i % 2 ? before + (unsigned)rand() % (steps - before)
-                                  : (unsigned)rand() % before;
+            /* Right before the commit, right after it, then as often before as after. */
+            unsigned left = i < 2   ? before + i
+                            : i % 2 ? before + (unsigned)rand() % (steps - before)
+                                    : (unsigned)rand() % before;
             pid = start_writer(&mutations[m], done);
             for (; left > 0 && shk__load(done) == 0; left--)
                 step(pid);
