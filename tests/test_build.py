@@ -143,6 +143,7 @@ def test_header_is_pedantic_c_and_cplusplus(
 
 
 def test_unknown_build_is_refused() -> None:
+    pytest.importorskip("setuptools", reason="this environment has no setuptools")
     done = subprocess.run(
         [sys.executable, "setup.py", "--version"],
         cwd=ROOT,

@@ -14,7 +14,8 @@ on their place: torn, misplaced and stale ones differ.
 
 Two kinds of kills. Random: any writer, at any moment. Aimed: the writer that the lock word
 names at a random moment, since of eight writers at most one is inside a write; some of
-those are stopped for a while first. stats().recoveries tells how many kills of either kind
+those are stopped for a while first. There are more aimed ones as long as less than a third
+of all fell inside a write. stats().recoveries tells how many kills of either kind
 fell inside a write. --sabotage breaks something on purpose: the run must then fail.
 
 The last line of output is JSON. Exit: 0 if all held, 1 if not.
@@ -201,6 +202,10 @@ class Counts:
     done: int = 0
     """Operations in flight that turned out to have happened."""
 
+    def too_few_inside(self, one_in: int) -> bool:
+        """True while less than one kill in so many fell inside a write."""
+        return sum(self.inside.values()) * one_in < sum(self.kills.values())
+
 
 class Oracle:
     def __init__(self, options: argparse.Namespace) -> None:
@@ -309,6 +314,8 @@ class Oracle:
     def kill(self) -> None:
         """Kills a writer, compares all its pairs, and replaces it."""
         kind = self.random.choices(("random", "aimed", "stopped"), (32, 60, 8))[0]
+        if self.counts.too_few_inside(one_in=3):
+            kind = "aimed"
         pid = self.holder() if kind != "random" else None
         if pid is None:
             kind, pid = "random", self.random.choice([*self.writers])
@@ -436,7 +443,11 @@ class Oracle:
             interval = options.seconds / (options.kills + 1)
             number = 0
             # Each at a random moment of its interval; late ones as soon as may be.
-            while number < options.kills or time.monotonic() < began + options.seconds:
+            while (
+                number < options.kills
+                or time.monotonic() < began + options.seconds
+                or (self.counts.too_few_inside(one_in=4) and number < 2 * options.kills)
+            ):
                 self.wait_until(began + (number + self.random.random()) * interval)
                 time.sleep(self.random.random() * 0.001)
                 self.kill()
@@ -468,7 +479,7 @@ class Oracle:
             self.problems.append(f"a write took {longest:.1f} s, beyond the lock timeout")
         if not self.problems and kills < options.kills:
             self.problems.append(f"{kills} kills, not {options.kills}")
-        if not self.problems and inside * 4 < kills:
+        if not self.problems and counts.too_few_inside(one_in=4):
             self.problems.append(f"only {inside} of {kills} kills fell inside a write")
         for problem in self.problems:
             print("WRONG:", problem)
