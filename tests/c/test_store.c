@@ -211,6 +211,26 @@ static void replaced_keys_are_wiped(void)
     shk_store_close(store);
 }
 
+/* The store as it was before, with the journal set and the new slot filled. */
+static void break_off(const shk_store *store, const struct shk_journal_shm *journal,
+                      const char *before, const char *after)
+{
+    unsigned char *slot = (unsigned char *)shk__slot(store, shk__entry_slot(journal->new_word));
+    memcpy(store->base, before, store->geometry.total_size);
+    *shk__journal(store) = *journal;
+    memcpy(slot, after + (slot - store->base), store->geometry.record_size);
+}
+
+/* So many times, as if each but the last were killed just before its end. */
+static void recover(const shk_store *store, int times)
+{
+    for (; times > 0; times--) {
+        shk__journal(store)->kind = SHK_CHANGE_OVERWRITE;
+        CHECK_EQUAL(shk__journal_recover_locked(store), 1);
+    }
+    CHECK_EQUAL(shk__journal(store)->kind, SHK_CHANGE_NONE);
+}
+
 /* What a writer leaves that was killed right after its commit, or right before. */
 static void recovery_may_be_repeated(void)
 {
@@ -229,18 +249,9 @@ static void recovery_may_be_repeated(void)
     journal.kind = SHK_CHANGE_OVERWRITE;
     for (int times = 0; times < 3; times++) {
         uint32_t old_slot = shk__entry_slot(journal.old_word);
-        uint32_t new_slot = shk__entry_slot(journal.new_word);
-        memcpy(store->base, before, size);
-        *shk__journal(store) = journal;
-        memcpy(shk__slot(store, new_slot),
-               after + ((unsigned char *)shk__slot(store, new_slot) - store->base),
-               store->geometry.record_size);
+        break_off(store, &journal, before, after);
         *shk__entry_at(store, journal.target) = journal.new_word;
-        for (int again = 0; again <= times; again++) {
-            CHECK_EQUAL(shk__journal_recover_locked(store), 1);
-            shk__journal(store)->kind = SHK_CHANGE_OVERWRITE;
-        }
-        shk__journal(store)->kind = SHK_CHANGE_NONE;
+        recover(store, times + 1);
         CHECK_EQUAL(shk__slot(store, old_slot)->generation, journal.retired);
         CHECK_CODE(get(store, 5, key), 0);
         CHECK(strcmp(key, "new") == 0);
@@ -248,17 +259,8 @@ static void recovery_may_be_repeated(void)
     }
     /* Not committed: the filled slot is scrubbed, the old key stands. */
     for (int times = 0; times < 3; times++) {
-        uint32_t new_slot = shk__entry_slot(journal.new_word);
-        memcpy(store->base, before, size);
-        *shk__journal(store) = journal;
-        memcpy(shk__slot(store, new_slot),
-               after + ((unsigned char *)shk__slot(store, new_slot) - store->base),
-               store->geometry.record_size);
-        for (int again = 0; again <= times; again++) {
-            CHECK_EQUAL(shk__journal_recover_locked(store), 1);
-            shk__journal(store)->kind = SHK_CHANGE_OVERWRITE;
-        }
-        shk__journal(store)->kind = SHK_CHANGE_NONE;
+        break_off(store, &journal, before, after);
+        recover(store, times + 1);
         CHECK_CODE(get(store, 5, key), 0);
         CHECK(strcmp(key, "old") == 0);
         CHECK_CODE(put(store, 13, "next"), 0);
