@@ -13,15 +13,54 @@
 
 void shk__query_hash(const shk_store *store, struct shk__query *query)
 {
-    uint64_t hash =
-        shk__siphash13(store->hash_key, query->pair.ids, 2 * (size_t)store->geometry.id_size);
+    const uint64_t key[2] = {store->hash_key[0] ^ query->role, store->hash_key[1]};
+    uint64_t hash = shk__siphash13(key, query->pair.ids, 2 * (size_t)store->geometry.id_size);
     query->home = (uint32_t)((hash >> 32) * store->geometry.buckets >> 32);
     query->tag = (uint16_t)hash;
 }
 
-static bool same_ids(const shk_store *store, const uint64_t *words, const struct shk__query *query)
+void shk__query_of_image(const shk_store *store, const uint64_t *words, struct shk__query *out)
 {
-    return memcmp(shk__image_ids(words), query->pair.ids, 2 * (size_t)store->geometry.id_size) == 0;
+    out->role = shk__image_flags(words) & SHK_FLAGS_IS_PREVIOUS;
+    memcpy(out->pair.ids, shk__image_ids(words), 2 * (size_t)store->geometry.id_size);
+    shk__query_hash(store, out);
+}
+
+int shk__query_make(const shk_store *store, struct shk_bytes client, struct shk_bytes server,
+                    struct shk__query *out)
+{
+    int rc = shk__pair_make(store, client, server, &out->pair);
+    if (rc < 0)
+        return rc;
+    out->role = 0;
+    shk__query_hash(store, out);
+    return 0;
+}
+
+void shk__index_prefetch_bucket(const shk_store *store, const struct shk__query *query)
+{
+    __builtin_prefetch(shk__bucket(store, query->home));
+}
+
+void shk__index_prefetch_slot(const shk_store *store, const struct shk__query *query)
+{
+    const struct shk_bucket_shm *bucket = shk__bucket(store, query->home);
+    for (unsigned way = 0; way < SHK_WAYS; way++) {
+        uint64_t entry = shk__load(&bucket->entries[way]);
+        uint32_t slot = shk__entry_slot(entry);
+        if (shk__entry_tag(entry) != query->tag || slot >= store->geometry.slots)
+            continue;
+        const char *line = (const char *)shk__slot(store, slot);
+        for (uint32_t at = 0; at < store->geometry.record_size && at < 4 * SHK_LINE; at += SHK_LINE)
+            __builtin_prefetch(line + at);
+    }
+}
+
+static bool is_wanted(const shk_store *store, const uint64_t *words, const struct shk__query *query)
+{
+    return memcmp(shk__image_ids(words), query->pair.ids,
+                  2 * (size_t)store->geometry.id_size) == 0 &&
+           (shk__image_flags(words) & SHK_FLAGS_IS_PREVIOUS) == query->role;
 }
 
 /* One pass over the probe sequence: 0, ABSENT, or 1 + the reading that broke it off. */
@@ -38,7 +77,7 @@ static int pass(const shk_store *store, const struct shk__query *query, uint64_t
             enum shk__reading reading = shk__slot_read(store, entry, at, words);
             if (reading != SHK__READ)
                 return 1 + (int)reading;
-            if (same_ids(store, words, query))
+            if (is_wanted(store, words, query))
                 return 0;
         }
         if (shk__load(&bucket->overflow) == 0)
@@ -75,6 +114,26 @@ int shk__index_read(const shk_store *store, const struct shk__query *query, uint
     return shk__fail(SHK_E_CORRUPT, "a record changed under each of %d copies", COPIES_MAX);
 }
 
+int shk__entry_read(const shk_store *store, const uint64_t *at, uint64_t *words)
+{
+    int disagreements = 0;
+    for (int copies = 0; copies < COPIES_MAX && disagreements < DISAGREEMENTS_MAX; copies++) {
+        uint64_t entry = shk__load(at);
+        if (entry == 0)
+            return 0;
+        enum shk__reading reading = shk__slot_read(store, entry, at, words);
+        if (reading == SHK__READ)
+            return 1;
+        disagreements += reading == SHK__DISAGREES;
+    }
+    int alive = shk__store_check_live(store);
+    if (alive < 0)
+        return alive;
+    const uint64_t *first = &shk__bucket(store, 0)->overflow;
+    return shk__fail(SHK_E_CORRUPT, "bucket %llu names a slot that does not fit it",
+                     (unsigned long long)(at - first) / (SHK_WAYS + 1));
+}
+
 int shk__index_find_locked(const shk_store *store, const struct shk__query *query,
                            struct shk__place *out)
 {
@@ -96,7 +155,7 @@ int shk__index_find_locked(const shk_store *store, const struct shk__query *quer
                     return shk__fail(SHK_E_CORRUPT, "entry %llu names slot %u of %u",
                                      (unsigned long long)here.target, slot,
                                      store->geometry.slots);
-                if (same_ids(store, (const uint64_t *)shk__slot(store, slot), query)) {
+                if (is_wanted(store, (const uint64_t *)shk__slot(store, slot), query)) {
                     *out = here;
                     return 0;
                 }

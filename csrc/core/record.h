@@ -34,16 +34,23 @@ int shk__image_open(const shk_store *store, struct shk__image *image);
 /* Wipes it. */
 void shk__image_close(const shk_store *store, struct shk__image *image);
 
-/* Times stand behind the key. */
-static inline uint64_t *shk__image_times(const shk_store *store, uint64_t *words)
+/* updated and expires, which stand behind the key. */
+static inline const uint64_t *shk__image_times(const shk_store *store, const uint64_t *words)
 {
     return words + store->geometry.times_offset / 8;
 }
 
 void shk__image_fill(const shk_store *store, uint64_t *words, const struct shk__pair *pair,
                      const struct shk_record *about, const void *key);
+static inline uint32_t shk__image_flags(const uint64_t *words)
+{
+    return ((const struct shk_slot_shm *)words)->flags;
+}
+void shk__image_set_flags(uint64_t *words, uint32_t flags);
+void shk__image_set_times(const shk_store *store, uint64_t *words, uint64_t updated,
+                          uint64_t expires);
 void shk__image_set_key_id(const shk_store *store, uint64_t *words, int32_t key_id);
-void shk__image_revoke(const shk_store *store, uint64_t *words, uint64_t updated);
+void shk__image_revoke(uint64_t *words);
 void shk__image_describe(const shk_store *store, const uint64_t *words, struct shk_record *out);
 static inline const unsigned char *shk__image_ids(const uint64_t *words)
 {
@@ -53,7 +60,14 @@ static inline const unsigned char *shk__image_key(const shk_store *store, const 
 {
     return (const unsigned char *)words + store->geometry.key_offset;
 }
-/* REVOKED, EXPIRED or 0. Reads the clock only if the record expires. */
+/* Of an image of a published slot: what a writer can have written. */
+bool shk__image_is_sound(const shk_store *store, const uint64_t *words);
+/* The bytes that a sound record leaves unused are zero; makes them so. */
+bool shk__image_is_padded(const shk_store *store, const uint64_t *words);
+void shk__image_pad(const shk_store *store, uint64_t *words);
+/* Reads the clock, coarsely, only if the record expires. */
+bool shk__record_expired(const struct shk_record *record);
+/* REVOKED, EXPIRED or 0. */
 int shk__record_usable(const struct shk_record *record);
 
 enum shk__reading { SHK__READ, SHK__CHANGED, SHK__DISAGREES };
@@ -63,6 +77,9 @@ enum shk__reading { SHK__READ, SHK__CHANGED, SHK__DISAGREES };
 enum shk__reading shk__slot_read(const shk_store *store, uint64_t entry, const uint64_t *at,
                                  uint64_t *words);
 
+/* Under the lock, of a slot that an entry names: all but the key. */
+void shk__slot_describe_locked(const shk_store *store, uint32_t slot, struct shk_record *out,
+                               uint32_t *flags);
 /* Under the lock. */
 void shk__slot_publish_locked(const shk_store *store, uint32_t slot, uint64_t generation,
                               const uint64_t *words);
