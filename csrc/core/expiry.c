@@ -102,7 +102,7 @@ int shk__expiry_visit_locked(const shk_store *store)
 
 int shk__expiry_sweep_locked(const shk_store *store)
 {
-    uint64_t now = shk__clock(CLOCK_REALTIME); /* finely: a ttl may be shorter than a tick */
+    uint64_t now = shk__realtime_fine();
     if (!may_have_expired(store, now))
         return 0;
     uint64_t earliest = 0;
@@ -129,7 +129,7 @@ int shk_store_purge_expired(shk_store *store, uint64_t *purged)
         if (rc < 0)
             return rc;
         slots = slots_in_use(store);
-        uint64_t now = shk__clock(CLOCK_REALTIME);
+        uint64_t now = shk__realtime_fine();
         uint32_t chunk_end = slots - from < PURGE_CHUNK ? slots : from + PURGE_CHUNK;
         for (; from < chunk_end && rc >= 0; from++) {
             uint64_t expires = expiry_of(store, from);

@@ -185,7 +185,7 @@ struct shk_record {
     int32_t status;
     int32_t key_id;
     uint32_t key_length;
-    uint64_t updated; /* CLOCK_REALTIME, a few ms coarse */
+    uint64_t updated; /* CLOCK_REALTIME */
     uint64_t expires; /* CLOCK_REALTIME; 0: never */
 };
 
@@ -252,7 +252,8 @@ struct shk_rotation {
     uint64_t grace; /* for so long shk_store_get_key_by_id still finds the old key; 0: wiped */
 };
 /* A new key under the next key id; expires stays. One previous key is kept at most, as a
- * record that takes room like any other (FULL); the next write to the pair wipes it.
+ * record that takes room like any other (FULL); the next put, rotation,
+ * revocation or deletion wipes it.
  * REVOKED and EXPIRED pairs are refused: put brings them back. out and key_out describe
  * the new record. */
 SHK_API int shk_store_rotate(shk_store *store, struct shk_bytes client, struct shk_bytes server,

@@ -88,12 +88,6 @@ int shk__put_check(const shk_store *store, const struct shk_put *what)
     return check_key(store, what->key);
 }
 
-/* Finely where something expires: a time to live may be shorter than a coarse tick. */
-static uint64_t now_for(uint64_t ttl)
-{
-    return ttl ? shk__clock(CLOCK_REALTIME) : shk__realtime();
-}
-
 static uint64_t expires_after(uint64_t now, uint64_t ttl)
 {
     return ttl < UINT64_MAX - now ? now + ttl : UINT64_MAX;
@@ -102,7 +96,7 @@ static uint64_t expires_after(uint64_t now, uint64_t ttl)
 void shk__put_fill(const shk_store *store, const struct shk__query *query,
                    const struct shk_put *what, uint64_t *words)
 {
-    uint64_t now = now_for(what->ttl);
+    uint64_t now = shk__realtime_fine();
     struct shk_record about = {.status = what->status,
                                .key_length = (uint32_t)what->key.size,
                                .updated = now,
@@ -237,7 +231,7 @@ static int rotate_locked(const shk_store *store, const struct shk__query *query,
                        capacity);
     if (rc == 0)
         rc = draw_key_id(store, SHK_KEY_ID_NEXT, &about->key_id);
-    uint64_t now = now_for(how->grace);
+    uint64_t now = shk__realtime_fine();
     if (rc == 0 && how->grace) {
         rc = shk__previous_keep_locked(store, query, words, expires_after(now, how->grace), &keeps);
         if (rc < 0)
@@ -342,7 +336,7 @@ static int edit_status(const shk_store *store, uint64_t *words, const void *how)
         return 1;
     shk__image_revoke(words);
     shk__image_set_flags(words, 0); /* the previous key is revoked with it */
-    shk__image_set_times(store, words, shk__realtime(), about.expires);
+    shk__image_set_times(store, words, shk__realtime_fine(), about.expires);
     return 0;
 }
 
@@ -357,7 +351,7 @@ static int edit_expiry(const shk_store *store, uint64_t *words, const void *how)
     struct shk_record about;
     shk__image_describe(store, words, &about);
     int rc = shk__record_usable(&about);
-    uint64_t now = now_for(*ttl);
+    uint64_t now = shk__realtime_fine();
     if (rc == 0)
         shk__image_set_times(store, words, now, *ttl ? expires_after(now, *ttl) : 0);
     return rc;
