@@ -22,6 +22,7 @@ typedef struct {
     pid_t calls_pid;      /* a forked child has none of its parent's, but for */
     Py_ssize_t handling;  /* those that run signal handlers, one of which may have forked it */
     bool closing;
+    Py_ssize_t views;     /* live buffers: none may outlive the mapping */
     struct shk_info info; /* stays after close */
     PyObject *weakrefs;
 } KeyStore;
@@ -52,6 +53,9 @@ void pair_close(struct pair *pair);
 /* Raises; a missing pair is named by the arguments themselves, as a dict would. */
 PyObject *keystore_raise(PyObject *self, int rc, PyObject *client, PyObject *server);
 
+/* A store, or a memoryview of one. */
+bool keystore_is_seen_by(PyObject *object);
+
 /* A key as callers give it: bytes-like, but not a store. */
 int args_key_bytes(PyObject *argument, Py_buffer *out);
 static inline struct shk_bytes buffer_bytes(const Py_buffer *buffer)
@@ -77,6 +81,14 @@ KEYSTORE_METHOD(put);
 KEYSTORE_METHOD(rotate);
 KEYSTORE_METHOD(revoke);
 KEYSTORE_METHOD(delete);
+/* batch.c */
+KEYSTORE_METHOD(get_many);
+KEYSTORE_METHOD(put_many);
+KEYSTORE_METHOD(delete_many);
+/* view.c; to_numpy: METH_NOARGS */
+int keystore_getbuffer(PyObject *self, Py_buffer *view, int flags);
+void keystore_releasebuffer(PyObject *self, Py_buffer *view);
+KEYSTORE_NOARGS(to_numpy);
 /* care.c: METH_NOARGS */
 KEYSTORE_NOARGS(stats);
 KEYSTORE_NOARGS(verify);
