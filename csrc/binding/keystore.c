@@ -120,7 +120,12 @@ PyObject *keystore_raise(PyObject *self, int rc, PyObject *client, PyObject *ser
 
 int args_key_bytes(PyObject *argument, Py_buffer *out)
 {
-    if (PyObject_CheckBuffer(argument))
+    if (strcmp(Py_TYPE(argument)->tp_name, "numpy.bytes_") == 0) {
+        PyErr_SetString(PyExc_TypeError, "a key of NumPy's S type has lost its trailing NUL bytes: "
+                                         "use uint8, a V type or objects");
+        return -1;
+    }
+    if (PyObject_CheckBuffer(argument) && !keystore_is_seen_by(argument))
         return PyObject_GetBuffer(argument, out, PyBUF_SIMPLE);
     PyErr_Format(PyExc_TypeError, "a key must be bytes-like, not %.200s",
                  Py_TYPE(argument)->tp_name);
@@ -159,6 +164,10 @@ static PyObject *keystore_close(PyObject *self_, PyObject *nothing)
 {
     (void)nothing;
     KeyStore *self = (KeyStore *)self_;
+    if (self->views > 0)
+        return PyErr_Format(PyExc_BufferError,
+                            "can't close the store (id=%d): release its %zd live view%s first",
+                            self->info.id, self->views, self->views == 1 ? "" : "s");
     if (calls_here(self) > 0)
         self->closing = true;
     else if (self->store)
@@ -387,6 +396,21 @@ static PyMethodDef methods[] = {
     METHOD(copy_to, METH_O,
            "copy_to($self, target, /)\n--\n\n"
            "Moves all pairs to an empty store, which this one's handles name from then on."),
+    METHOD(get_many, FAST,
+           "get_many($self, pairs, default=None)\n--\n\n"
+           "The keys of many pairs, a list; the default where one is absent, revoked or expired.\n"
+           "pairs: any iterable of (client, server), a NumPy array included."),
+    METHOD(put_many, FAST,
+           "put_many($self, items)\n--\n\n"
+           "Inserts or replaces many records under one lock, all or none; returns how many.\n"
+           "items: a mapping from (client, server) to keys or KeyRecords, or an iterable of\n"
+           "(client, server, key) or ((client, server), key)."),
+    METHOD(delete_many, FAST,
+           "delete_many($self, pairs)\n--\n\n"
+           "Removes many pairs under one lock and wipes their keys; returns how many there were."),
+    METHOD(to_numpy, METH_NOARGS,
+           "to_numpy($self)\n--\n\n"
+           "All unexpired records as they were at one moment: a copy, as a structured array."),
     METHOD(stats, METH_NOARGS, "stats($self)\n--\n\nCounters of the store."),
     METHOD(verify, METH_NOARGS,
            "verify($self)\n--\n\nChecks every invariant of the store; see VerifyReport."),
@@ -421,6 +445,8 @@ static PyType_Slot slots[] = {
     {Py_tp_iter, keystore_iterate},
     {Py_tp_richcompare, mapping_compare},
     {Py_tp_hash, PyObject_HashNotImplemented},
+    {Py_bf_getbuffer, keystore_getbuffer},
+    {Py_bf_releasebuffer, keystore_releasebuffer},
     {0, NULL},
 };
 

@@ -25,6 +25,7 @@ typedef struct {
     struct shk_info info;    /* stays after close */
     PyObject *trust;         /* tuple of uids, for those who unpickle */
     shk_cursor *pop_cursor;  /* where popitem goes on; NULL: at the start */
+    Py_ssize_t views;        /* live buffers: none may outlive the mapping */
     PyObject *weakrefs;
 } KeyStore;
 
@@ -67,6 +68,8 @@ PyObject *pair_record(PyObject *self, PyObject *client, PyObject *server, int *c
 /* 0, or -1 with an exception. */
 int pair_put(PyObject *self, PyObject *client, PyObject *server, const struct shk_put *what,
              int32_t *key_id);
+/* A store, or a memoryview of one. */
+bool keystore_is_seen_by(PyObject *object);
 
 /* A key as callers give it: bytes-like, but not a store. */
 int args_key_bytes(PyObject *argument, Py_buffer *out);
@@ -112,7 +115,15 @@ PyObject *keystore_iterate(PyObject *self);
 KEYSTORE_NOARGS(keys);
 KEYSTORE_NOARGS(values);
 KEYSTORE_NOARGS(items);
-/* care.c */
+/* batch.c */
+KEYSTORE_METHOD(get_many);
+KEYSTORE_METHOD(put_many);
+KEYSTORE_METHOD(delete_many);
+/* view.c; to_numpy: METH_NOARGS */
+int keystore_getbuffer(PyObject *self, Py_buffer *view, int flags);
+void keystore_releasebuffer(PyObject *self, Py_buffer *view);
+KEYSTORE_NOARGS(to_numpy);
+/* care.c: METH_NOARGS */
 KEYSTORE_NOARGS(stats);
 KEYSTORE_NOARGS(verify);
 KEYSTORE_NOARGS(purge_expired);
