@@ -562,7 +562,7 @@ class RepairReport(structseq[Any], tuple[int, int, dict[str, tuple[int, int]]]):
         """For each reason (see DROPS): how often, and the first slot or entry."""
 
 @final
-class KeyStore(MutableMapping[tuple[_Id, _Id], KeyRecord]):
+class KeyStore(MutableMapping[tuple[_Id, _Id], KeyRecord], Buffer):
     """A table of keyed records in System V shared memory, shared by processes.
 
     Made by create(), open(), open_or_create() and from_id(). Any number of threads may
@@ -571,9 +571,10 @@ class KeyStore(MutableMapping[tuple[_Id, _Id], KeyRecord]):
     record or the new one. Replaced and deleted keys are zeroed before the call returns.
 
     Every call below, on any handle: ValueError if it is closed, StoreRemovedError if the
-    store was removed, StoreMovedError if copy_to() moved it, CorruptStoreError if it meets bytes that no store can hold. Calls
-    that take ids: TypeError or ValueError for ids that are not str or bytes of 1 to
-    id_size - 1 bytes without NUL. Writes: ReadOnlyError through a read-only handle;
+    store was removed, StoreMovedError if copy_to() moved it, CorruptStoreError if it meets
+    bytes that no store can hold. Calls that take ids: TypeError or ValueError for ids that
+    are not str or bytes of 1 to id_size - 1 bytes without NUL. Writes: ReadOnlyError through
+    a read-only handle;
     TimeoutError if a living process, also a stopped one, kept the writers' lock for
     lock_timeout; TooManyWritersError if 1,024 handles have written and are still open. A
     call that raises has changed nothing.
@@ -583,6 +584,11 @@ class KeyStore(MutableMapping[tuple[_Id, _Id], KeyRecord]):
     and lookups of an expired one raise KeyExpiredError, a KeyError. len() counts what was
     not reclaimed yet. Iteration goes on beside writers: a pair that is there throughout
     comes exactly once, and none comes twice.
+
+    memoryview(store) is a read-only view of the slots, one record each, up to the last one
+    ever used; its format names the fields, so numpy.asarray(store)["status"] works without
+    a copy. Writers change the slots at any time, and free ones are among them (generation
+    odd, or 0): a hint, not a reading. close() raises BufferError while a view is alive.
 
     Pickling names the store and the mode of access; unpickling, in whatever process of
     this host, opens it anew, checks its owner anew, and raises StoreRemovedError if
@@ -802,17 +808,12 @@ class KeyStore(MutableMapping[tuple[_Id, _Id], KeyRecord]):
     def popitem(self) -> tuple[tuple[str, str], KeyRecord]:
         """Removes some unexpired pair and returns it with its record. KeyError: none."""
 
-    def setdefault(
-        self, pair: tuple[_Id, _Id], default: KeyRecord | Buffer
-    ) -> KeyRecord:
+    def setdefault(self, pair: tuple[_Id, _Id], default: KeyRecord | Buffer) -> KeyRecord:
         """The pair's record; where it is absent, it is given the key or record first."""
 
     def update(  # type: ignore[override]
         self,
-        other: (
-            Mapping[tuple[_Id, _Id], KeyRecord | Buffer]
-            | Iterable[tuple[tuple[_Id, _Id], KeyRecord | Buffer]]
-        ),
+        other: (Mapping[Any, Any] | Iterable[Any]),
         /,
     ) -> None:
         """put_many(other)."""
@@ -862,6 +863,34 @@ class KeyStore(MutableMapping[tuple[_Id, _Id], KeyRecord]):
 
         StoreFullError, ValueError: the target is too small, not empty, or has a smaller
         id_size or key_size; nothing was copied.
+        """
+
+    def get_many(self, pairs: Iterable[Any], default: _T | None = None) -> list[bytes | _T | None]:
+        """The keys of many pairs; the default where one is absent, revoked or expired.
+
+        `pairs`: any iterable of (client, server): lists, tuples, generators, NumPy arrays.
+        """
+
+    def put_many(self, items: Mapping[Any, Any] | Iterable[Any]) -> int:
+        """Inserts or replaces many records under one lock, all or none; how many.
+
+        `items`: a mapping from (client, server) to keys or KeyRecords, or an iterable of
+        (client, server, key) or ((client, server), key). It is read to its end, into memory
+        that is wiped, before anything is written. A process killed while it writes leaves
+        the first of them written.
+
+        StoreFullError: there is no room for all. TypeError, ValueError: an item is no such
+        thing; the message says which.
+        """
+
+    def delete_many(self, pairs: Iterable[Any]) -> int:
+        """Removes many pairs under one lock and wipes their keys; how many there were."""
+
+    def to_numpy(self) -> Any:
+        """All unexpired records as they were at one moment: a structured array, a copy.
+
+        It holds keys, which nobody wipes. Moments as snapshot(). ImportError: NumPy is not
+        installed (pyshmkey[numpy]).
         """
 
     def stats(self) -> StoreStats:
