@@ -1,5 +1,6 @@
 /* keystore.c: the type: calls and closing, attributes, and the table of methods. */
 #include "keystore.h"
+#include "bell.h"
 
 #include <stddef.h>
 #include <structmember.h>
@@ -18,6 +19,7 @@ shk_store *keystore_opened(PyObject *self_)
 
 static void close_now(KeyStore *self)
 {
+    bells_close(self);
     shk_store *store = self->store;
     self->store = NULL; /* before anything that could run other code */
     shk_store_close(store);
@@ -45,6 +47,11 @@ static int on_wait(void *context)
     self->calls_pid = getpid();
     call->thread = PyEval_SaveThread();
     return rc;
+}
+
+int call_nap(struct call *call)
+{
+    return on_wait(call);
 }
 
 void call_begin(struct call *call, PyObject *self)
@@ -127,6 +134,7 @@ static PyObject *keystore_close(PyObject *self_, PyObject *nothing)
 {
     (void)nothing;
     KeyStore *self = (KeyStore *)self_;
+    changes_close(self_);
     if (calls_here(self) > 0)
         self->closing = true;
     else if (self->store)
@@ -277,6 +285,7 @@ static PyGetSetDef attributes[] = {
     {"closed", get_closed, NULL, "True after close().", NULL},
     {"lock_timeout", get_lock_timeout, set_lock_timeout,
      "Seconds that a write of this handle waits for the writers' lock.", NULL},
+    {"revision", keystore_get_revision, NULL, "How many changes there have been.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -323,6 +332,12 @@ static PyMethodDef methods[] = {
            "revoke($self, client, server)\n--\n\nMarks the pair's key as revoked; put revives it."),
     METHOD(delete, FAST,
            "delete($self, client, server)\n--\n\nRemoves the pair and wipes its key."),
+    METHOD(wait, FAST,
+           "wait($self, since=None, timeout=None)\n--\n\n"
+           "Sleeps until the revision is another than since; returns it."),
+    METHOD(changes, FAST, "changes($self, since)\n--\n\nEvery Change after the revision since."),
+    METHOD(watch, FAST,
+           "watch($self, since=None)\n--\n\nAn async iterator over each Change from now on."),
     METHOD(stats, METH_NOARGS, "stats($self)\n--\n\nCounters of the store."),
     METHOD(verify, METH_NOARGS,
            "verify($self)\n--\n\nChecks every invariant of the store; see VerifyReport."),

@@ -24,6 +24,10 @@ typedef struct {
     bool closing;
     struct shk_info info; /* stays after close */
     PyObject *weakrefs;
+    uint32_t stop;        /* closing: whoever waits for changes wakes up */
+    uint32_t sentries;    /* so many were started */
+    struct sleeper *sleepers; /* changes.c */
+    struct sentry *sentry;    /* bell.c */
 } KeyStore;
 
 /* Takes over the handle, or closes it where there is no object for it. */
@@ -42,6 +46,8 @@ void call_begin(struct call *call, PyObject *self);
 /* For calls that take long whatever happens. */
 void call_begin_without_gil(struct call *call, PyObject *self);
 void call_end(struct call *call);
+/* After each nap of a call without the GIL: signal handlers. */
+int call_nap(struct call *call);
 
 /* The ids of a pair, as the library takes them. */
 struct pair {
@@ -77,6 +83,13 @@ KEYSTORE_METHOD(put);
 KEYSTORE_METHOD(rotate);
 KEYSTORE_METHOD(revoke);
 KEYSTORE_METHOD(delete);
+/* changes.c */
+KEYSTORE_METHOD(wait);
+KEYSTORE_METHOD(changes);
+KEYSTORE_METHOD(watch);
+PyObject *keystore_get_revision(PyObject *self, void *closure);
+/* Ends every wait and watch of the handle. */
+void changes_close(PyObject *self);
 /* care.c: METH_NOARGS */
 KEYSTORE_NOARGS(stats);
 KEYSTORE_NOARGS(verify);

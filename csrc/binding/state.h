@@ -25,6 +25,10 @@ struct module_state {
     PyObject *keystore_type;
     PyObject *stats_type;
     PyObject *report_type;
+    PyObject *change_type;
+    PyObject *change_kind_type; /* ChangeKind, an IntEnum */
+    PyObject *change_kinds;     /* its members, a tuple: INSERT first */
+    PyObject *bell_type;
 };
 
 /* Of an instance of one of our types; none of them can be subclassed. */
@@ -41,5 +45,6 @@ int segment_exec(PyObject *module);
 int keyrecord_exec(PyObject *module);
 int keystore_exec(PyObject *module);
 int reports_exec(PyObject *module);
+int bell_exec(PyObject *module);
 
 #endif
