@@ -1,5 +1,6 @@
 /* keystore.c: the type: calls and closing, attributes, and the table of methods. */
 #include "keystore.h"
+#include "bell.h"
 
 #include <stddef.h>
 #include <structmember.h>
@@ -18,6 +19,7 @@ shk_store *keystore_opened(PyObject *self_)
 
 static void close_now(KeyStore *self)
 {
+    bells_close(self);
     shk_store *store = self->store;
     self->store = NULL; /* before anything that could run other code */
     shk_cursor_close(self->pop_cursor);
@@ -47,6 +49,11 @@ static int on_wait(void *context)
     self->calls_pid = getpid();
     call->thread = PyEval_SaveThread();
     return rc;
+}
+
+int call_nap(struct call *call)
+{
+    return on_wait(call);
 }
 
 void call_begin(struct call *call, PyObject *self)
@@ -168,6 +175,7 @@ static PyObject *keystore_close(PyObject *self_, PyObject *nothing)
         return PyErr_Format(PyExc_BufferError,
                             "can't close the store (id=%d): release its %zd live view%s first",
                             self->info.id, self->views, self->views == 1 ? "" : "s");
+    changes_close(self_);
     if (calls_here(self) > 0)
         self->closing = true;
     else if (self->store)
@@ -321,6 +329,7 @@ static PyGetSetDef attributes[] = {
     {"closed", get_closed, NULL, "True after close().", NULL},
     {"lock_timeout", get_lock_timeout, set_lock_timeout,
      "Seconds that a write of this handle waits for the writers' lock.", NULL},
+    {"revision", keystore_get_revision, NULL, "How many changes there have been.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -411,6 +420,12 @@ static PyMethodDef methods[] = {
     METHOD(to_numpy, METH_NOARGS,
            "to_numpy($self)\n--\n\n"
            "All unexpired records as they were at one moment: a copy, as a structured array."),
+    METHOD(wait, FAST,
+           "wait($self, since=None, timeout=None)\n--\n\n"
+           "Sleeps until the revision is another than since; returns it."),
+    METHOD(changes, FAST, "changes($self, since)\n--\n\nEvery Change after the revision since."),
+    METHOD(watch, FAST,
+           "watch($self, since=None)\n--\n\nAn async iterator over each Change from now on."),
     METHOD(stats, METH_NOARGS, "stats($self)\n--\n\nCounters of the store."),
     METHOD(verify, METH_NOARGS,
            "verify($self)\n--\n\nChecks every invariant of the store; see VerifyReport."),

@@ -27,6 +27,10 @@ typedef struct {
     shk_cursor *pop_cursor;  /* where popitem goes on; NULL: at the start */
     Py_ssize_t views;        /* live buffers: none may outlive the mapping */
     PyObject *weakrefs;
+    uint32_t stop;        /* closing: whoever waits for changes wakes up */
+    uint32_t sentries;    /* so many were started */
+    struct sleeper *sleepers; /* changes.c */
+    struct sentry *sentry;    /* bell.c */
 } KeyStore;
 
 /* Declares the type a virtual subclass of collections.abc.<name>. */
@@ -51,6 +55,8 @@ void call_end(struct call *call);
 /* A second handle that a call without the GIL uses is not closed meanwhile either. */
 void call_hold(PyObject *other);
 void call_release(PyObject *other);
+/* After each nap of a call without the GIL: signal handlers. */
+int call_nap(struct call *call);
 
 /* The ids of a pair, as the library takes them. */
 struct pair {
@@ -123,6 +129,13 @@ KEYSTORE_METHOD(delete_many);
 int keystore_getbuffer(PyObject *self, Py_buffer *view, int flags);
 void keystore_releasebuffer(PyObject *self, Py_buffer *view);
 KEYSTORE_NOARGS(to_numpy);
+/* changes.c */
+KEYSTORE_METHOD(wait);
+KEYSTORE_METHOD(changes);
+KEYSTORE_METHOD(watch);
+PyObject *keystore_get_revision(PyObject *self, void *closure);
+/* Ends every wait and watch of the handle. */
+void changes_close(PyObject *self);
 /* care.c: METH_NOARGS */
 KEYSTORE_NOARGS(stats);
 KEYSTORE_NOARGS(verify);

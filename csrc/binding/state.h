@@ -29,6 +29,10 @@ struct module_state {
     PyObject *repair_type;
     PyObject *iterator_type; /* over pairs, KeyRecords or both */
     PyObject *view_types[3]; /* keys, values, items */
+    PyObject *change_type;
+    PyObject *change_kind_type; /* ChangeKind, an IntEnum */
+    PyObject *change_kinds;     /* its members, a tuple: INSERT first */
+    PyObject *bell_type;
 };
 
 /* Of an instance of one of our types; none of them can be subclassed. */
@@ -47,5 +51,6 @@ int keystore_exec(PyObject *module);
 int iteration_exec(PyObject *module);
 int openers_exec(PyObject *module);
 int reports_exec(PyObject *module);
+int bell_exec(PyObject *module);
 
 #endif
