@@ -32,7 +32,7 @@ static int read_record(const shk_store *store, const struct shk__query *query, b
         if (usable_only)
             rc = shk__record_usable(&record);
     }
-    if (rc == 0)
+    if (rc == 0 && key_out)
         rc = give(store, image.words, &record, key_out, capacity);
     if (rc == 0)
         *out = record;

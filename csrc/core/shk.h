@@ -193,7 +193,7 @@ struct shk_record {
  * info.key_size bytes suffice; INVALID where it is longer than capacity. An expired
  * record reads as EXPIRED until it is reclaimed and as ABSENT from then on. */
 
-/* The whole record, whatever its status. */
+/* The whole record, whatever its status; key_out NULL: all but the key. */
 SHK_API int shk_store_record(const shk_store *store, struct shk_bytes client,
                              struct shk_bytes server, struct shk_record *out, void *key_out,
                              size_t capacity);
