@@ -215,7 +215,8 @@ int feed_next(struct feed *feed, struct fed *out)
         is_plain(PyTuple_GET_ITEM(next, 0)) && is_plain(PyTuple_GET_ITEM(next, 1))) {
         feed->at++;
         out->key.obj = NULL;
-        return open_pair(next, &out->pair) < 0 ? -1 : 1; /* the usual case, with no more ado */
+        (void)open_pair(next, &out->pair); /* the usual case, with no more ado */
+        return 1;
     }
     int rc = feed->source ? advance(feed, next) : feed->at < feed->array.count;
     if (rc <= 0)
