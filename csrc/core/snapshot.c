@@ -43,7 +43,9 @@ static int copy_records(const shk_store *store, shk_snapshot *snapshot)
 {
     const struct shk__geometry *g = &store->geometry;
     uint64_t room = shk__load(&shk__ledger(store)->records);
-    int rc = slots_new(snapshot, room < g->capacity ? room : g->capacity);
+    if (room > g->capacity) /* of a corrupt store */
+        room = g->capacity;
+    int rc = slots_new(snapshot, room);
     const uint64_t entries = (uint64_t)g->buckets * SHK_WAYS;
     for (uint64_t target = 0; target < entries && rc >= 0; target++) {
         uint64_t *words = (uint64_t *)(snapshot->slots + snapshot->count * g->record_size);
@@ -51,6 +53,7 @@ static int copy_records(const shk_store *store, shk_snapshot *snapshot)
         rc = shk__entry_read(store, shk__entry_at(store, target), words);
         if (rc <= 0)
             continue;
+        shk__image_pad(store, words); /* of a longer key that was half copied before */
         shk__image_describe(store, words, &record);
         if (shk__image_flags(words) & SHK_FLAGS_IS_PREVIOUS || shk__record_expired(&record))
             explicit_bzero(words, g->record_size);
