@@ -287,6 +287,12 @@ static void rebuild_slots(struct repair *r)
         shk__slot_retire_locked(store, number, generation % 2 ? generation : generation + 1);
         shk__store(shk__queue_at(store, tail++), number);
     }
+    if (r->slots < store->geometry.slots) { /* an undone insert may have used the next one */
+        uint64_t *words = (uint64_t *)slot_of(r, r->slots);
+        for (size_t i = 1; i < store->geometry.record_size / 8; i++)
+            if (shk__load(&words[i]))
+                shk__store(&words[i], 0);
+    }
     shk__store(&ledger->head, 0);
     shk__store(&ledger->tail, tail);
     shk__store(&ledger->high_water, r->slots);
