@@ -31,6 +31,7 @@ from pyshmkey._core import (
     named_key,
     random_key,
 )
+from pyshmkey.clibrary import get_include, get_library
 
 __version__ = "0.1.0"
 
@@ -62,6 +63,8 @@ __all__ = [
     "TooManyWritersError",
     "VerifyReport",
     "ftok",
+    "get_include",
+    "get_library",
     "named_key",
     "random_key",
 ]

@@ -2,11 +2,9 @@
 #ifndef SHK_CLOCK_H
 #define SHK_CLOCK_H
 
-#include <stdint.h>
 #include <time.h>
 
-#define SHK_MILLISECOND UINT64_C(1000000)
-#define SHK_SECOND UINT64_C(1000000000)
+#include "shk.h"
 
 static inline uint64_t shk__clock(clockid_t clock)
 {

@@ -140,6 +140,7 @@ int shk_store_purge_expired(shk_store *store, uint64_t *purged)
         if (rc < 0)
             return rc;
     }
-    *purged = count;
+    if (purged)
+        *purged = count;
     return 0;
 }

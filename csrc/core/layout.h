@@ -196,9 +196,6 @@ struct shk__geometry {
     uint64_t layout_hash; /* of the version and of every part's size */
 };
 
-#define SHK_STATUS_OFFSET 16u
-#define SHK_IDS_OFFSET 20u
-
 /* INVALID, naming the value and the limit. */
 int shk__geometry_compute(uint64_t capacity, uint32_t id_size, uint32_t key_size,
                           struct shk__geometry *out);

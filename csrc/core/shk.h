@@ -14,7 +14,11 @@
  * Every function returns 0 or a count on success, -errno for a failed system
  * call, or a negative SHK_E_ code. Out-parameters are untouched on failure.
  * shk_error_detail() then describes the failure: the call, the value, the limit.
+ * A pair that is not there, revoked or expired says it by the code alone, its detail is "".
+ * Pointers must not be NULL unless it is said that they may.
  * Sizes are bytes, times nanoseconds: durations monotonic, dates since the epoch.
+ *
+ * With -std=c11 instead of gnu11, define _DEFAULT_SOURCE before the first #include.
  */
 #ifndef SHK_H
 #define SHK_H
@@ -22,6 +26,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 #include <sys/ipc.h>
 #include <sys/types.h>
 #include <time.h>
@@ -35,6 +40,16 @@ extern "C" {
 #else
 #define SHK_API
 #endif
+
+/* Of this header; the number grows with each release: 1,000,000 * major + 1,000 * minor + patch. */
+#define SHK_VERSION "0.1.0"
+#define SHK_VERSION_NUMBER 1000
+/* The SHK_VERSION of the library that the program runs with. Static storage. */
+SHK_API const char *shk_version(void);
+
+#define SHK_MILLISECOND UINT64_C(1000000)
+#define SHK_SECOND UINT64_C(1000000000)
+#define SHK_FOREVER UINT64_MAX /* as a timeout */
 
 /* ---------------------------------------------------------------- errors -- */
 
@@ -130,13 +145,21 @@ struct shk_bytes {
     size_t size;
 };
 
+/* The bytes of a NUL-terminated text, without the NUL. */
+static inline struct shk_bytes shk_text(const char *text)
+{
+    struct shk_bytes bytes = {text, strlen(text)};
+    return bytes;
+}
+
 /* Two ids; together they name a record. Each has 1 to id_size - 1 bytes, no NUL. */
 struct shk_pair {
     struct shk_bytes client, server;
 };
 
 /* Which segment: by name if name.size > 0 (key is then ignored), else by key.
- * owner: whose name it is; for creation always the caller's effective uid. */
+ * owner: whose name it is. It must be set, to geteuid() for one's own, and creating takes
+ * no other: left at 0 it is root's. key: IPC_PRIVATE makes a store that is found by id alone. */
 struct shk_address {
     struct shk_bytes name;
     uid_t owner;
@@ -152,13 +175,18 @@ struct shk_shape {
     mode_t mode;
 };
 
-/* How to open. */
+#define SHK_OPEN_TIMEOUT_DEFAULT (2 * SHK_SECOND)
+#define SHK_LOCK_TIMEOUT_DEFAULT (5 * SHK_SECOND)
+
+/* How to open. Set the two timeouts, to the defaults above where nothing else is wanted:
+ * left at 0, a store in the making is condemned at once, and a write that meets another
+ * is a TIMEOUT. */
 struct shk_access {
     bool readonly;
     const uid_t *trust; /* uids beside oneself and root who may own or have created it */
     size_t trust_count;
     uint64_t open_timeout; /* wait this long for a creator that has not published yet */
-    uint64_t lock_timeout; /* wait this long for the writers' lock */
+    uint64_t lock_timeout; /* wait this long for the writers' lock; the dead don't hold it */
     const unsigned char *store_id; /* NULL, or 16 bytes: REMOVED if it is another store */
 };
 
@@ -171,6 +199,7 @@ enum shk_intent { SHK_OPEN, SHK_CREATE, SHK_OPEN_OR_CREATE };
 SHK_API int shk_store_open(enum shk_intent intent, const struct shk_address *address,
                            const struct shk_shape *shape, const struct shk_access *access,
                            shk_store **out);
+/* By the segment's id, as in info.id; -ENOENT if it is gone. */
 SHK_API int shk_store_from_id(int id, const struct shk_access *access, shk_store **out);
 /* Detaches and gives the writer's token back. NULL is allowed. */
 SHK_API void shk_store_close(shk_store *store);
@@ -189,7 +218,8 @@ struct shk_record {
     uint64_t expires; /* CLOCK_REALTIME; 0: never */
 };
 
-/* Reading. Stores nothing, waits for nobody. key_out needs room for the key:
+/* Reading. Stores nothing, waits for nobody. Bytes after a key in key_out stay as they are;
+ * wiping them when they are no longer needed is the caller's (explicit_bzero). key_out needs room for the key:
  * info.key_size bytes suffice; INVALID where it is longer than capacity. An expired
  * record reads as EXPIRED until it is reclaimed and as ABSENT from then on. */
 
@@ -258,7 +288,7 @@ struct shk_rotation {
  * record that takes room like any other (FULL); the next put, rotation,
  * revocation or deletion wipes it.
  * REVOKED and EXPIRED pairs are refused: put brings them back. out and key_out describe
- * the new record. */
+ * the new record, and may be NULL. */
 SHK_API int shk_store_rotate(shk_store *store, struct shk_bytes client, struct shk_bytes server,
                              const struct shk_rotation *how, struct shk_record *out, void *key_out,
                              size_t capacity);
@@ -267,6 +297,7 @@ SHK_API int shk_store_revoke(shk_store *store, struct shk_bytes client, struct s
 /* Counts the time to live anew; 0: never expires. REVOKED and EXPIRED pairs are refused. */
 SHK_API int shk_store_touch(shk_store *store, struct shk_bytes client, struct shk_bytes server,
                             uint64_t ttl);
+/* Deletes the pair, whatever its status. */
 SHK_API int shk_store_delete(shk_store *store, struct shk_bytes client, struct shk_bytes server);
 /* Deletes and tells what was there; out, and then key_out, may be NULL. An expired pair is
  * deleted too, and reported EXPIRED. */
@@ -275,23 +306,25 @@ SHK_API int shk_store_pop(shk_store *store, struct shk_bytes client, struct shk_
 /* count deletes under one lock; pairs that are absent are passed over. deleted may be NULL. */
 SHK_API int shk_store_delete_many(shk_store *store, const struct shk_pair *pairs, size_t count,
                                   uint64_t *deleted);
-/* Deletes every pair. */
+/* Deletes every pair. deleted may be NULL. */
 SHK_API int shk_store_clear(shk_store *store, uint64_t *deleted);
 /* Wipes and frees every expired record, which inserts otherwise do by and by. Lets other
- * writers in between. */
+ * writers in between. purged may be NULL. */
 SHK_API int shk_store_purge_expired(shk_store *store, uint64_t *purged);
 
 /* Iteration beside writers: a pair that is there throughout comes exactly once, none comes
- * twice; expired ones don't come. A cursor belongs to one thread. */
+ * twice; expired ones don't come. A cursor belongs to one thread, and is closed before its
+ * store is. */
 typedef struct shk_cursor shk_cursor;
 SHK_API int shk_cursor_open(const shk_store *store, shk_cursor **out);
 /* 1 and the next pair, whose ids stay until the next call; 0 at the end; or an error. */
 SHK_API int shk_cursor_next(shk_cursor *cursor, struct shk_pair *out);
+/* NULL is allowed. */
 SHK_API void shk_cursor_close(shk_cursor *cursor);
 
 /* All unexpired records as they were at one moment, in private memory that holds keys: a
  * writable handle holds the writers' lock meanwhile, a read-only one copies until nothing
- * changed while it did, or reports BUSY. */
+ * changed while it did, or reports BUSY. It stays when the store is closed. */
 typedef struct shk_snapshot shk_snapshot;
 SHK_API int shk_store_snapshot(shk_store *store, shk_snapshot **out);
 SHK_API size_t shk_snapshot_count(const shk_snapshot *snapshot);
@@ -303,7 +336,9 @@ SHK_API const void *shk_snapshot_data(const shk_snapshot *snapshot);
 /* Wipes it. NULL is allowed. */
 SHK_API void shk_snapshot_free(shk_snapshot *snapshot);
 
-/* Changes. The revision counts commits; the store remembers the last SHK_RING of them. */
+/* Changes. The revision counts commits; the store remembers the last SHK_RING of them.
+ * To follow a store: take the revision, read what you need, then wait with the revision as
+ * `since`, ask for the changes after it, and go on from the last one's revision. */
 #define SHK_RING 1024u
 enum shk_change_kind {
     SHK_CHANGE_INSERT = 1,
@@ -322,8 +357,8 @@ struct shk_change {
 };
 SHK_API int shk_store_revision(const shk_store *store, uint64_t *out);
 /* Sleeps until the revision is another than `since`, and tells it; it is still `since` where
- * the timeout passed. -ECANCELED: *stop (may be NULL) is not 0; set it, then call
- * shk_store_wake. A change is seen at once, in rare cases (a writer killed right after its
+ * the timeout passed. -ECANCELED: *stop (may be NULL) is not 0; set it by an atomic store,
+ * then call shk_store_wake; a signal handler need only set it. A change is seen at once, in rare cases (a writer killed right after its
  * commit) after 100 ms. The hook of shk_thread_on_wait runs after each nap. */
 SHK_API int shk_store_wait(const shk_store *store, uint64_t since, uint64_t timeout,
                            const uint32_t *stop, uint64_t *out);
@@ -338,7 +373,8 @@ SHK_API int shk_store_changes(const shk_store *store, uint64_t since, struct shk
 /* How a store grows: copies every unexpired record, with key ids, times and previous keys,
  * to the empty store `target`, names it in this store's header and wipes this store, whose
  * handles all get MOVED from then on. One moment for all: writers wait, readers go on until
- * then. Killed before it: this store is as it was, and the target half filled. */
+ * then. Killed before it: this store is as it was, and the target half filled. copied may
+ * be NULL. */
 SHK_API int shk_store_copy_to(shk_store *store, shk_store *target, uint64_t *copied);
 /* Where the records of a store that moved are now. ABSENT: it did not move. */
 struct shk_successor {
@@ -349,6 +385,15 @@ struct shk_successor {
     char name[SHK_NAME_MAX + 1];
 };
 SHK_API int shk_store_successor(const shk_store *store, struct shk_successor *out);
+
+/* Where the classic record begins in a slot: int status; char client[id_size];
+ * char server[id_size]; int key_id; unsigned char key[key_size]. At the default sizes that
+ * is { int; char[12]; char[12]; int; unsigned char[128]; }, 160 bytes. Before it stand the
+ * generation, a uint64_t, and the key's length, a uint32_t. */
+#define SHK_GENERATION_OFFSET 0u
+#define SHK_KEY_LENGTH_OFFSET 8u
+#define SHK_STATUS_OFFSET 16u
+#define SHK_IDS_OFFSET 20u
 
 /* The slots themselves, for views: info.record_size bytes each, up to the high-water mark.
  * Writers change them at any time, and a slot may be free (generation odd or 0) or half
@@ -364,7 +409,7 @@ struct shk_info {
     uint32_t id_size;
     uint32_t key_size;
     uint32_t record_size; /* of one slot */
-    uint32_t key_id_offset, key_offset, times_offset; /* in a slot; status and ids at 16 and 20 */
+    uint32_t key_id_offset, key_offset, times_offset; /* in a slot, beside those above */
     bool readonly;
     unsigned char store_id[16];
     uid_t owner;

@@ -285,12 +285,15 @@ int shk_store_rotate(shk_store *store, struct shk_bytes client, struct shk_bytes
             rc = shk__store_begin(store);
         if (rc == 0) {
             struct shk_bytes key = {fresh.words, how->new_key.size};
-            rc = rotate_locked(store, &query, how, key, old.words, &about, capacity);
+            rc = rotate_locked(store, &query, how, key, old.words, &about,
+                               key_out ? capacity : SIZE_MAX);
             shk__store_end(store);
         }
         if (rc == 0) {
-            memcpy(key_out, fresh.words, about.key_length);
-            *out = about;
+            if (key_out)
+                memcpy(key_out, fresh.words, about.key_length);
+            if (out)
+                *out = about;
         }
         shk__image_close(store, &fresh);
     }

@@ -350,6 +350,32 @@ static void names_lead_to_the_same_key_everywhere(void)
     CHECK_CODE(shk_named_key("", 0, 0, &key), SHK_E_INVALID);
 }
 
+static void out_parameters_that_may_be_null(void)
+{
+    char room[12], key[128];
+    size_t length;
+    shk_store *store = make(10, 12, 128), *larger = make(20, 12, 128);
+    struct shk_bytes client = numbered(room, 1), server = text("server");
+    struct shk_rotation how = {.new_key = text("a longer key")};
+    CHECK_CODE(put(store, 1, "key"), 0);
+    CHECK_CODE(shk_store_rotate(store, client, server, &how, NULL, NULL, 0), 0);
+    CHECK_CODE(shk_store_rotate(store, client, server, &how, NULL, key, 3), SHK_E_INVALID);
+    CHECK_CODE(shk_store_record(store, client, server, &(struct shk_record){0}, NULL, 0), 0);
+    CHECK_CODE(shk_store_get_key(store, client, server, key, sizeof key, &length), 0);
+    CHECK(length == how.new_key.size && memcmp(key, how.new_key.data, length) == 0);
+    CHECK_CODE(shk_store_pop(store, client, server, NULL, NULL, 0), 0);
+    CHECK_CODE(put(store, 1, "key"), 0);
+    CHECK_CODE(shk_store_delete_many(store, &(struct shk_pair){client, server}, 1, NULL), 0);
+    CHECK_CODE(shk_store_clear(store, NULL), 0);
+    CHECK_CODE(shk_store_purge_expired(store, NULL), 0);
+    CHECK_CODE(shk_store_copy_to(store, larger, NULL), 0);
+    shk_store_close(NULL);
+    shk_cursor_close(NULL);
+    shk_snapshot_free(NULL);
+    shk_store_close(larger);
+    shk_store_close(store);
+}
+
 int main(int argc, char **argv)
 {
     static const struct test tests[] = {
@@ -363,6 +389,7 @@ int main(int argc, char **argv)
         TEST(unused_capacity_takes_no_memory),
         TEST(destroy_does_not_trust_the_mark),
         TEST(an_unknown_status_is_corrupt),
+        TEST(out_parameters_that_may_be_null),
         TEST(geometry_names_what_is_wrong),
         TEST(names_lead_to_the_same_key_everywhere),
     };
