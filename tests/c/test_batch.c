@@ -180,7 +180,7 @@ static void a_killed_batch_leaves_a_prefix(void)
                 (void)pause();
         }
         test_await(step, 1);
-        struct timespec t = {0, (long)chance_below(120000)};
+        struct timespec t = {0, (long)chance_below(300000)};
         (void)nanosleep(&t, NULL);
         test_kill(pid);
         CHECK_SOUND(store);

@@ -100,8 +100,7 @@ static void choose_clients(void)
     for (unsigned i = 0; chosen < CAPACITY; i++) {
         struct shk__query query;
         snprintf(clients[chosen], sizeof clients[chosen], "%c%c", 'a' + i / 26 % 26, 'a' + i % 26);
-        CHECK(shk__pair_make(writer, text(clients[chosen]), text("server"), &query.pair) == 0);
-        shk__query_hash(writer, &query);
+        CHECK(shk__query_make(writer, text(clients[chosen]), text("server"), &query) == 0);
         chosen += query.home == 0;
     }
 }

@@ -147,8 +147,7 @@ static void slots_rest_before_they_are_used_again(void)
         struct shk__query query;
         struct shk__place place;
         char room[12];
-        CHECK_CODE(shk__pair_make(store, numbered(room, 1), text("server"), &query.pair), 0);
-        shk__query_hash(store, &query);
+        CHECK_CODE(shk__query_make(store, numbered(room, 1), text("server"), &query), 0);
         CHECK_CODE(shk__index_find_locked(store, &query, &place), 0);
         uint32_t slot = shk__entry_slot(place.word);
         for (uint32_t back = 0; back < SHK_SPARE_SLOTS && back < i; back++)
