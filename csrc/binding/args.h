@@ -19,7 +19,9 @@ struct text {
     PyObject *owner;
 };
 
-static inline int args_text(PyObject *argument, const char *what, struct text *out)
+static inline int args_text_slowly(PyObject *argument, const char *what, struct text *out)
+    __attribute__((noinline));
+static inline int args_text_slowly(PyObject *argument, const char *what, struct text *out)
 {
     Py_ssize_t size;
     if (PyUnicode_Check(argument)) {
@@ -46,6 +48,16 @@ static inline int args_text(PyObject *argument, const char *what, struct text *o
     PyErr_Format(PyExc_TypeError, "%s must be str or bytes, not %.200s", what,
                  Py_TYPE(argument)->tp_name);
     return -1;
+}
+
+static inline int args_text(PyObject *argument, const char *what, struct text *out)
+{
+    if (PyUnicode_CheckExact(argument) && PyUnicode_IS_COMPACT_ASCII(argument)) {
+        *out = (struct text){{PyUnicode_DATA(argument), (size_t)PyUnicode_GET_LENGTH(argument)},
+                             Py_NewRef(argument)};
+        return 0;
+    }
+    return args_text_slowly(argument, what, out);
 }
 
 /* An integer within low..high; another type is a TypeError, another value a ValueError. */

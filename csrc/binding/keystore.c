@@ -14,6 +14,7 @@
 #include "keyrecord.h"
 #include "openers.h"
 #include "reports.h"
+#include "../core/wipe.h"
 
 #include <stddef.h>
 #include <stdlib.h>
@@ -167,9 +168,9 @@ static PyObject *keystore_get_key(PyObject *self, PyObject *const *args, Py_ssiz
     if (bind(&get_key_signature, args, count, keywords, a) < 0 || pair_open(a[0], a[1], &pair) < 0)
         return NULL;
     shk_store *store = opened((KeyStore *)self);
-    unsigned char local[256], *key = local;
+    unsigned char local[4 * 64], *key = local;
     size_t room = ((KeyStore *)self)->info.key_size, length = 0;
-    if (store && room > sizeof local && !(key = malloc(room))) {
+    if (store && room > sizeof local && !(key = malloc((room + 63) / 64 * 64))) {
         PyErr_NoMemory();
         store = NULL;
     }
@@ -181,7 +182,7 @@ static PyObject *keystore_get_key(PyObject *self, PyObject *const *args, Py_ssiz
             result = Py_NewRef(a[2]);
         else
             raise_for_pair(self, rc, a[0], a[1]);
-        explicit_bzero(key, length);
+        shk__wipe_lines(key, (length + 63) / 64);
     }
     if (key != local)
         free(key);

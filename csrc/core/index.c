@@ -13,19 +13,45 @@
 
 void shk__query_hash(const shk_store *store, struct shk__query *query)
 {
-    uint64_t hash =
-        shk__siphash13(store->hash_key, query->pair.ids, 2 * (size_t)store->geometry.id_size);
+    const size_t size = 2 * (size_t)store->geometry.id_size, usual = 2 * SHK_ID_SIZE_DEFAULT;
+    uint64_t hash = SHK__LIKELY(size == usual)
+                        ? shk__siphash13(store->hash_key, query->pair.ids, usual)
+                        : shk__siphash13(store->hash_key, query->pair.ids, size);
     query->home = (uint32_t)((hash >> 32) * store->geometry.buckets >> 32);
     query->tag = (uint16_t)hash;
 }
 
-static bool same_ids(const shk_store *store, const uint64_t *words, const struct shk__query *query)
+/* The ids of a record begin in the middle of a word. Compared in registers: what was just
+ * stored word by word is best loaded so again. */
+_Static_assert(SHK_IDS_OFFSET % 8 == 4, "same_ids");
+
+static inline uint64_t ids_word(const uint64_t *from, size_t i)
 {
-    return memcmp(shk__image_ids(words), query->pair.ids, 2 * (size_t)store->geometry.id_size) == 0;
+    return shk__load(&from[i]) >> 32 | shk__load(&from[i + 1]) << 32;
+}
+
+static bool same_words(const uint64_t *from, const uint64_t *wanted, size_t size)
+{
+    for (size_t i = 0; i < size / 8; i++)
+        if (ids_word(from, i) != wanted[i])
+            return false;
+    uint64_t mask = ~(~UINT64_C(0) << 8 * (size % 8));
+    return mask == 0 || ((ids_word(from, size / 8) ^ wanted[size / 8]) & mask) == 0;
+}
+
+static inline bool same_ids(const shk_store *store, const uint64_t *words,
+                            const struct shk__query *query)
+{
+    const uint64_t *from = words + SHK_IDS_OFFSET / 8, *wanted = query->pair.words;
+    const size_t size = 2 * (size_t)store->geometry.id_size;
+    if (SHK__LIKELY(size == 3 * 8)) /* the default */
+        return ((ids_word(from, 0) ^ wanted[0]) | (ids_word(from, 1) ^ wanted[1]) |
+                (ids_word(from, 2) ^ wanted[2])) == 0;
+    return same_words(from, wanted, size);
 }
 
 /* One pass over the probe sequence: 0, ABSENT, or 1 + the reading that broke it off. */
-static int pass(const shk_store *store, const struct shk__query *query, uint64_t *words)
+static SHK__ALWAYS_INLINE int pass(const shk_store *store, const struct shk__query *query, uint64_t *words)
 {
     uint32_t number = query->home;
     for (uint32_t probe = 0; probe < store->geometry.probe_limit; probe++) {
@@ -36,7 +62,7 @@ static int pass(const shk_store *store, const struct shk__query *query, uint64_t
             if (shk__entry_tag(entry) != query->tag || entry == 0)
                 continue;
             enum shk__reading reading = shk__slot_read(store, entry, at, words);
-            if (reading != SHK__READ)
+            if (!SHK__LIKELY(reading == SHK__READ))
                 return 1 + (int)reading;
             if (same_ids(store, words, query))
                 return 0;
@@ -48,20 +74,19 @@ static int pass(const shk_store *store, const struct shk__query *query, uint64_t
     return SHK_E_ABSENT;
 }
 
-int shk__index_read(const shk_store *store, const struct shk__query *query, uint64_t *words)
+/* After a pass that found no copy of the pair, and returned rc. */
+static int read_on(const shk_store *store, const struct shk__query *query, uint64_t *words, int rc)
+    __attribute__((noinline));
+static int read_on(const shk_store *store, const struct shk__query *query, uint64_t *words, int rc)
 {
-    const uint64_t *state = &shk__header(store)->state;
-    int disagreements = 0, rc = SHK_E_ABSENT;
-    if (shk__load(state) == SHK_STATE_LIVE) {
-        for (int copies = 0; copies < COPIES_MAX && disagreements < DISAGREEMENTS_MAX; copies++) {
-            rc = pass(store, query, words);
-            if (rc == 0)
-                return 0;
-            if (rc == SHK_E_ABSENT)
-                break;
-            if (rc == 1 + SHK__DISAGREES)
-                disagreements++;
-        }
+    int disagreements = 0;
+    for (int copies = 1; rc != SHK_E_ABSENT; copies++) {
+        disagreements += rc == 1 + SHK__DISAGREES;
+        if (copies == COPIES_MAX || disagreements == DISAGREEMENTS_MAX)
+            break;
+        rc = pass(store, query, words);
+        if (rc == 0)
+            return 0;
     }
     int alive = shk__store_check_live(store);
     if (alive < 0)
@@ -73,6 +98,14 @@ int shk__index_read(const shk_store *store, const struct shk__query *query, uint
                          "an entry of bucket %u or behind names a slot that it does not fit",
                          query->home);
     return shk__fail(SHK_E_CORRUPT, "a record changed under each of %d copies", COPIES_MAX);
+}
+
+int shk__index_read(const shk_store *store, const struct shk__query *query, uint64_t *words)
+{
+    int rc = SHK_E_ABSENT;
+    if (SHK__LIKELY(shk__load(&shk__header(store)->state) == SHK_STATE_LIVE))
+        rc = pass(store, query, words);
+    return rc == 0 ? 0 : read_on(store, query, words, rc);
 }
 
 int shk__index_find_locked(const shk_store *store, const struct shk__query *query,

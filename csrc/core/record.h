@@ -13,26 +13,48 @@
 #ifndef SHK_RECORD_H
 #define SHK_RECORD_H
 
-#include "store.h"
+#include <stdlib.h>
+#include <string.h>
 
-/* A pair of ids as it stands in a record: client then server, zero-padded. */
+#include "store.h"
+#include "wipe.h"
+
+/* A pair of ids as it stands in a record: client then server, zero-padded. What
+ * follows them, up to a whole word and one more, may be anything. */
 struct shk__pair {
-    unsigned char ids[2 * SHK_ID_SIZE_MAX];
+    union {
+        unsigned char ids[2 * SHK_ID_SIZE_MAX];
+        uint64_t words[2 * SHK_ID_SIZE_MAX / 8 + 2];
+    };
 };
 
 /* INVALID, naming the limit: 1 to id_size - 1 bytes, no NUL. */
 int shk__pair_make(const shk_store *store, struct shk_bytes client, struct shk_bytes server,
                    struct shk__pair *out);
 
-/* Private memory for one image, zeroed; on the stack where it fits. */
+/* Private memory for one image; on the stack where it fits. */
 struct shk__image {
     uint64_t *words;
     uint64_t local[64];
 };
-/* -ENOMEM */
+int shk__image_large(size_t size, struct shk__image *image);
+/* With anything in it, for slot_read to fill. -ENOMEM */
+static inline int shk__image_open_empty(const shk_store *store, struct shk__image *image)
+{
+    image->words = image->local;
+    if (__builtin_expect(store->geometry.record_size <= sizeof image->local, 1))
+        return 0;
+    return shk__image_large(store->geometry.record_size, image);
+}
+/* Zeroed. -ENOMEM */
 int shk__image_open(const shk_store *store, struct shk__image *image);
 /* Wipes it. */
-void shk__image_close(const shk_store *store, struct shk__image *image);
+static inline void shk__image_close(const shk_store *store, struct shk__image *image)
+{
+    shk__wipe_lines(image->words, store->geometry.record_size / SHK_LINE);
+    if (__builtin_expect(image->words != image->local, 0))
+        free(image->words);
+}
 
 /* Times stand behind the key. */
 static inline uint64_t *shk__image_times(const shk_store *store, uint64_t *words)
@@ -44,7 +66,6 @@ void shk__image_fill(const shk_store *store, uint64_t *words, const struct shk__
                      const struct shk_record *about, const void *key);
 void shk__image_set_key_id(const shk_store *store, uint64_t *words, int32_t key_id);
 void shk__image_revoke(const shk_store *store, uint64_t *words, uint64_t updated);
-void shk__image_describe(const shk_store *store, const uint64_t *words, struct shk_record *out);
 static inline const unsigned char *shk__image_ids(const uint64_t *words)
 {
     return (const unsigned char *)words + SHK_IDS_OFFSET;
@@ -53,15 +74,73 @@ static inline const unsigned char *shk__image_key(const shk_store *store, const 
 {
     return (const unsigned char *)words + store->geometry.key_offset;
 }
+static inline void shk__image_describe(const shk_store *store, const uint64_t *words,
+                                       struct shk_record *out)
+{
+    const unsigned char *bytes = (const unsigned char *)words;
+    const struct shk_slot_shm *slot = (const struct shk_slot_shm *)words;
+    const uint64_t *times = words + store->geometry.times_offset / 8;
+    memcpy(&out->status, bytes + SHK_STATUS_OFFSET, 4);
+    memcpy(&out->key_id, bytes + store->geometry.key_id_offset, 4);
+    out->key_length = slot->key_length;
+    out->updated = times[0];
+    out->expires = slot->flags & SHK_FLAG_EXPIRES ? times[1] : 0;
+}
+
+int shk__record_refuse(const struct shk_record *record);
 /* REVOKED, EXPIRED or 0. Reads the clock only if the record expires. */
-int shk__record_usable(const struct shk_record *record);
+static inline int shk__record_usable(const struct shk_record *record)
+{
+    if (__builtin_expect(record->status == SHK_VALID && record->expires == 0, 1))
+        return 0;
+    return shk__record_refuse(record);
+}
+
+/* Words from the slot's start that hold the block with this key length. */
+static inline size_t shk__block_words(const shk_store *store, uint32_t key_length)
+{
+    return (store->geometry.key_offset + key_length + 7) / 8;
+}
 
 enum shk__reading { SHK__READ, SHK__CHANGED, SHK__DISAGREES };
 /* Copies the slot that `entry`, loaded from *at, names. Stores nothing. CHANGED:
  * a writer has made progress; DISAGREES: the entry stands, the slot has another
  * generation. Only after READ does words mean anything. */
-enum shk__reading shk__slot_read(const shk_store *store, uint64_t entry, const uint64_t *at,
-                                 uint64_t *words);
+static inline enum shk__reading shk__slot_read(const shk_store *store, uint64_t entry,
+                                               const uint64_t *at, uint64_t *words)
+{
+    uint32_t number = shk__entry_slot(entry);
+    if (__builtin_expect(number >= store->geometry.slots, 0))
+        return shk__load(at) == entry ? SHK__DISAGREES : SHK__CHANGED;
+    const struct shk_slot_shm *slot = shk__slot(store, number);
+    const uint64_t *from = (const uint64_t *)slot;
+    const size_t times = store->geometry.times_offset / 8;
+    shk__prefetch(from + SHK_LINE / 8); /* what a short key needs, in one go */
+    shk__prefetch(from + times);
+
+    uint64_t generation = shk__load(&slot->generation);
+    bool good = generation % 2 == 0 && (uint16_t)generation == shk__entry_generation(entry);
+    if (good) {
+        words[0] = generation;
+        words[1] = shk__load(&from[1]);
+        uint32_t key_length = (uint32_t)words[1];
+        good = key_length >= 1 && key_length <= store->geometry.key_size;
+        if (good) {
+            shk__load_words(words + 2, from + 2, shk__block_words(store, key_length) - 2);
+            shk__load_words(words + times, from + times, 2);
+            good = (uint32_t)words[SHK_STATUS_OFFSET / 8] <= SHK_REVOKED;
+        }
+    }
+    /* Pairs with the commit's store: the entry first, else a slot recycled through
+     * all 16 bits of generation could pass; then the generation, which pairs with
+     * retire's first store. */
+    if (shk__load(at) != entry)
+        return SHK__CHANGED;
+    if (good && shk__load(&slot->generation) == generation)
+        return SHK__READ;
+    /* A retirement follows its commit, so an entry that still stands contradicts it. */
+    return shk__load(at) != entry ? SHK__CHANGED : SHK__DISAGREES;
+}
 
 /* Under the lock. */
 void shk__slot_publish_locked(const shk_store *store, uint32_t slot, uint64_t generation,

@@ -108,45 +108,49 @@ static int give(const shk_store *store, const uint64_t *words, const struct shk_
     return 0;
 }
 
-static int read_pair(const shk_store *store, struct shk_bytes client, struct shk_bytes server,
-                     bool usable_only, struct shk_record *out, void *key_out, size_t capacity)
+int shk_store_record(const shk_store *store, struct shk_bytes client, struct shk_bytes server,
+                     struct shk_record *out, void *key_out, size_t capacity)
 {
     struct shk__query query;
-    int rc = make_query(store, client, server, &query);
-    if (rc < 0)
-        return rc;
     struct shk__image image;
-    rc = shk__image_open(store, &image);
+    int rc = make_query(store, client, server, &query);
+    if (rc == 0)
+        rc = shk__image_open_empty(store, &image);
     if (rc < 0)
         return rc;
     struct shk_record record;
     rc = shk__index_read(store, &query, image.words);
     if (rc == 0) {
         shk__image_describe(store, image.words, &record);
-        if (usable_only)
-            rc = shk__record_usable(&record);
-    }
-    if (rc == 0)
         rc = give(store, image.words, &record, key_out, capacity);
-    if (rc == 0)
-        *out = record;
+        if (rc == 0)
+            *out = record;
+    }
     shk__image_close(store, &image);
     return rc;
-}
-
-int shk_store_record(const shk_store *store, struct shk_bytes client, struct shk_bytes server,
-                     struct shk_record *out, void *key_out, size_t capacity)
-{
-    return read_pair(store, client, server, false, out, key_out, capacity);
 }
 
 int shk_store_get_key(const shk_store *store, struct shk_bytes client, struct shk_bytes server,
                       void *key_out, size_t capacity, size_t *length)
 {
-    struct shk_record record;
-    int rc = read_pair(store, client, server, true, &record, key_out, capacity);
+    struct shk__query query;
+    struct shk__image image;
+    int rc = make_query(store, client, server, &query);
     if (rc == 0)
-        *length = record.key_length;
+        rc = shk__image_open_empty(store, &image);
+    if (rc < 0)
+        return rc;
+    struct shk_record record;
+    rc = shk__index_read(store, &query, image.words);
+    if (rc == 0) {
+        shk__image_describe(store, image.words, &record);
+        rc = shk__record_usable(&record);
+        if (rc == 0)
+            rc = give(store, image.words, &record, key_out, capacity);
+        if (rc == 0)
+            *length = record.key_length;
+    }
+    shk__image_close(store, &image);
     return rc;
 }
 
