@@ -19,6 +19,16 @@ struct text {
     PyObject *owner;
 };
 
+static inline bool args_is_ascii(PyObject *argument)
+{
+    return PyUnicode_CheckExact(argument) && PyUnicode_IS_COMPACT_ASCII(argument);
+}
+
+static inline struct shk_bytes args_ascii(PyObject *ascii)
+{
+    return (struct shk_bytes){PyUnicode_DATA(ascii), (size_t)PyUnicode_GET_LENGTH(ascii)};
+}
+
 static inline int args_text_slowly(PyObject *argument, const char *what, struct text *out)
     __attribute__((noinline));
 static inline int args_text_slowly(PyObject *argument, const char *what, struct text *out)
@@ -52,9 +62,19 @@ static inline int args_text_slowly(PyObject *argument, const char *what, struct 
 
 static inline int args_text(PyObject *argument, const char *what, struct text *out)
 {
-    if (PyUnicode_CheckExact(argument) && PyUnicode_IS_COMPACT_ASCII(argument)) {
-        *out = (struct text){{PyUnicode_DATA(argument), (size_t)PyUnicode_GET_LENGTH(argument)},
-                             Py_NewRef(argument)};
+    if (args_is_ascii(argument)) {
+        *out = (struct text){args_ascii(argument), Py_NewRef(argument)};
+        return 0;
+    }
+    return args_text_slowly(argument, what, out);
+}
+
+/* For an argument that the caller of the method holds until it returns, as opposed to an
+ * item of a list, which another thread may drop: owner may be NULL. */
+static inline int args_text_borrow(PyObject *argument, const char *what, struct text *out)
+{
+    if (args_is_ascii(argument)) {
+        *out = (struct text){args_ascii(argument), NULL};
         return 0;
     }
     return args_text_slowly(argument, what, out);

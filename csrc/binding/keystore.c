@@ -98,18 +98,19 @@ struct pair {
     struct text client, server;
 };
 
-static int pair_open(PyObject *client, PyObject *server, struct pair *out)
+/* Of a call's own arguments: see args_text_borrow. */
+static inline int pair_borrow(PyObject *client, PyObject *server, struct pair *out)
 {
-    if (args_text(client, "the client id", &out->client) < 0)
+    if (args_text_borrow(client, "the client id", &out->client) < 0)
         return -1;
-    if (args_text(server, "the server id", &out->server) < 0) {
+    if (args_text_borrow(server, "the server id", &out->server) < 0) {
         Py_CLEAR(out->client.owner);
         return -1;
     }
     return 0;
 }
 
-static void pair_close(struct pair *pair)
+static inline void pair_close(struct pair *pair)
 {
     Py_CLEAR(pair->client.owner);
     Py_CLEAR(pair->server.owner);
@@ -139,6 +140,17 @@ static int args_key_bytes(PyObject *argument, Py_buffer *out)
     return -1;
 }
 
+/* Of a call's own argument: bytes can neither change nor go. */
+static inline int key_borrow(PyObject *argument, Py_buffer *out)
+{
+    if (!PyBytes_CheckExact(argument))
+        return args_key_bytes(argument, out);
+    out->obj = NULL;
+    out->buf = PyBytes_AS_STRING(argument);
+    out->len = PyBytes_GET_SIZE(argument);
+    return 0;
+}
+
 static struct shk_bytes buffer_bytes(const Py_buffer *buffer)
 {
     return (struct shk_bytes){buffer->buf, (size_t)buffer->len};
@@ -165,7 +177,7 @@ static PyObject *keystore_get_key(PyObject *self, PyObject *const *args, Py_ssiz
 {
     PyObject *a[3], *result = NULL;
     struct pair pair;
-    if (bind(&get_key_signature, args, count, keywords, a) < 0 || pair_open(a[0], a[1], &pair) < 0)
+    if (bind(&get_key_signature, args, count, keywords, a) < 0 || pair_borrow(a[0], a[1], &pair) < 0)
         return NULL;
     shk_store *store = opened((KeyStore *)self);
     unsigned char local[4 * 64], *key = local;
@@ -199,7 +211,7 @@ static PyObject *keystore_get_key_into(PyObject *self, PyObject *const *args, Py
     struct pair pair;
     Py_buffer buffer;
     if (bind(&get_key_into_signature, args, count, keywords, a) < 0 ||
-        pair_open(a[0], a[1], &pair) < 0)
+        pair_borrow(a[0], a[1], &pair) < 0)
         return NULL;
     if (PyObject_GetBuffer(a[2], &buffer, PyBUF_WRITABLE) == 0) {
         shk_store *store = opened((KeyStore *)self);
@@ -222,7 +234,7 @@ static PyObject *keystore_record(PyObject *self, PyObject *const *args, Py_ssize
 {
     PyObject *a[2], *record = NULL;
     struct pair pair;
-    if (bind(&record_signature, args, count, keywords, a) < 0 || pair_open(a[0], a[1], &pair) < 0)
+    if (bind(&record_signature, args, count, keywords, a) < 0 || pair_borrow(a[0], a[1], &pair) < 0)
         return NULL;
     shk_store *store = opened((KeyStore *)self);
     uint32_t room = ((KeyStore *)self)->info.key_size;
@@ -278,9 +290,9 @@ static PyObject *keystore_put(PyObject *self, PyObject *const *args, Py_ssize_t 
     struct shk_put what;
     Py_buffer key;
     if (bind(&put_signature, args, count, keywords, a) < 0 || set_put(a, &what) < 0 ||
-        pair_open(a[0], a[1], &pair) < 0)
+        pair_borrow(a[0], a[1], &pair) < 0)
         return NULL;
-    if (args_key_bytes(a[2], &key) == 0) {
+    if (key_borrow(a[2], &key) == 0) {
         shk_store *store = opened((KeyStore *)self);
         if (store) {
             struct call call;
@@ -305,7 +317,7 @@ static PyObject *keystore_rotate(PyObject *self, PyObject *const *args, Py_ssize
     PyObject *a[3], *record = NULL;
     struct pair pair;
     Py_buffer key = {0};
-    if (bind(&rotate_signature, args, count, keywords, a) < 0 || pair_open(a[0], a[1], &pair) < 0)
+    if (bind(&rotate_signature, args, count, keywords, a) < 0 || pair_borrow(a[0], a[1], &pair) < 0)
         return NULL;
     bool given = a[2] && a[2] != Py_None;
     if (given && args_key_bytes(a[2], &key) < 0)
@@ -346,7 +358,7 @@ static PyObject *change(PyObject *self, const struct signature *signature, PyObj
 {
     PyObject *a[2], *result = NULL;
     struct pair pair;
-    if (bind(signature, args, count, keywords, a) < 0 || pair_open(a[0], a[1], &pair) < 0)
+    if (bind(signature, args, count, keywords, a) < 0 || pair_borrow(a[0], a[1], &pair) < 0)
         return NULL;
     shk_store *store = opened((KeyStore *)self);
     if (store) {

@@ -11,7 +11,7 @@
 #define COPIES_MAX 10000
 #define DISAGREEMENTS_MAX 8
 
-void shk__query_hash(const shk_store *store, struct shk__query *query)
+static SHK__ALWAYS_INLINE void hash_query(const shk_store *store, struct shk__query *query)
 {
     const size_t size = 2 * (size_t)store->geometry.id_size, usual = 2 * SHK_ID_SIZE_DEFAULT;
     uint64_t hash = SHK__LIKELY(size == usual)
@@ -19,6 +19,50 @@ void shk__query_hash(const shk_store *store, struct shk__query *query)
                         : shk__siphash13(store->hash_key, query->pair.ids, size);
     query->home = (uint32_t)((hash >> 32) * store->geometry.buckets >> 32);
     query->tag = (uint16_t)hash;
+}
+
+void shk__query_hash(const shk_store *store, struct shk__query *query)
+{
+    hash_query(store, query);
+}
+
+int shk__query_make(const shk_store *store, struct shk_bytes client, struct shk_bytes server,
+                    struct shk__query *out)
+{
+    int rc = shk__pair_make(store, client, server, &out->pair);
+    if (!SHK__LIKELY(rc == 0))
+        return rc;
+    hash_query(store, out);
+    return 0;
+}
+
+/* A bit for each way whose entry has the tag. Without branches: which way it is can't be
+ * predicted, and a wrong guess costs more than looking at all seven. */
+static SHK__ALWAYS_INLINE unsigned ways_with(const struct shk_bucket_shm *bucket, uint16_t tag)
+{
+#define WAY(i) ((unsigned)(shk__entry_tag(shk__load(&bucket->entries[i])) == tag) << (i))
+    _Static_assert(SHK_WAYS == 7, "ways_with");
+    return WAY(0) | WAY(1) | WAY(2) | WAY(3) | WAY(4) | WAY(5) | WAY(6);
+#undef WAY
+}
+
+void shk__index_prefetch_bucket(const shk_store *store, const struct shk__query *query)
+{
+    shk__prefetch(shk__bucket(store, query->home));
+}
+
+void shk__index_prefetch_slot(const shk_store *store, const struct shk__query *query)
+{
+    const struct shk_bucket_shm *bucket = shk__bucket(store, query->home);
+    unsigned ways = ways_with(bucket, query->tag);
+    if (!ways)
+        return;
+    uint32_t slot = shk__entry_slot(shk__load(&bucket->entries[__builtin_ctz(ways)]));
+    if (slot >= store->geometry.slots)
+        return;
+    const char *line = (const char *)shk__slot(store, slot);
+    for (uint32_t at = 0; at < store->geometry.record_size && at < 4 * SHK_LINE; at += SHK_LINE)
+        shk__prefetch(line + at);
 }
 
 /* The ids of a record begin in the middle of a word. Compared in registers: what was just
@@ -56,11 +100,11 @@ static SHK__ALWAYS_INLINE int pass(const shk_store *store, const struct shk__que
     uint32_t number = query->home;
     for (uint32_t probe = 0; probe < store->geometry.probe_limit; probe++) {
         const struct shk_bucket_shm *bucket = shk__bucket(store, number);
-        for (unsigned way = 0; way < SHK_WAYS; way++) {
-            const uint64_t *at = &bucket->entries[way];
+        for (unsigned ways = ways_with(bucket, query->tag); ways; ways &= ways - 1) {
+            const uint64_t *at = &bucket->entries[__builtin_ctz(ways)];
             uint64_t entry = shk__load(at);
             if (shk__entry_tag(entry) != query->tag || entry == 0)
-                continue;
+                continue; /* empty, or it was deleted since */
             enum shk__reading reading = shk__slot_read(store, entry, at, words);
             if (!SHK__LIKELY(reading == SHK__READ))
                 return 1 + (int)reading;
@@ -111,29 +155,29 @@ int shk__index_read(const shk_store *store, const struct shk__query *query, uint
 int shk__index_find_locked(const shk_store *store, const struct shk__query *query,
                            struct shk__place *out)
 {
-    struct shk__place room = {0}, here = {0};
+    struct shk__place room = {0};
     bool found_room = false, search = true;
     uint32_t number = query->home;
-    for (here.passed = 0; here.passed < store->geometry.probe_limit; here.passed++) {
+    for (uint32_t passed = 0; passed < store->geometry.probe_limit; passed++) {
         const struct shk_bucket_shm *bucket = shk__bucket(store, number);
-        for (unsigned way = 0; way < SHK_WAYS; way++) {
-            here.target = (uint64_t)number * SHK_WAYS + way;
-            here.word = shk__load(&bucket->entries[way]);
-            if (here.word == 0) {
-                if (!found_room)
-                    room = here;
-                found_room = true;
-            } else if (search && shk__entry_tag(here.word) == query->tag) {
-                uint32_t slot = shk__entry_slot(here.word);
-                if (slot >= store->geometry.slots)
-                    return shk__fail(SHK_E_CORRUPT, "entry %llu names slot %u of %u",
-                                     (unsigned long long)here.target, slot,
-                                     store->geometry.slots);
-                if (same_ids(store, (const uint64_t *)shk__slot(store, slot), query)) {
-                    *out = here;
-                    return 0;
-                }
+        const uint64_t first = (uint64_t)number * SHK_WAYS;
+        for (unsigned ways = search ? ways_with(bucket, query->tag) : 0; ways; ways &= ways - 1) {
+            unsigned way = (unsigned)__builtin_ctz(ways);
+            uint64_t word = shk__load(&bucket->entries[way]);
+            uint32_t slot = shk__entry_slot(word);
+            if (word == 0)
+                continue;
+            if (slot >= store->geometry.slots)
+                return shk__fail(SHK_E_CORRUPT, "entry %llu names slot %u of %u",
+                                 (unsigned long long)first + way, slot, store->geometry.slots);
+            if (same_ids(store, (const uint64_t *)shk__slot(store, slot), query)) {
+                *out = (struct shk__place){first + way, word, passed};
+                return 0;
             }
+        }
+        for (unsigned way = 0; way < SHK_WAYS && !found_room; way++) {
+            found_room = shk__load(&bucket->entries[way]) == 0;
+            room = (struct shk__place){first + way, 0, passed};
         }
         search = search && shk__load(&bucket->overflow) != 0;
         if (!search && found_room)

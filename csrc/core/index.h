@@ -17,12 +17,21 @@ struct shk__query {
     struct shk__pair pair;
 };
 
+/* INVALID, naming the limit. */
+int shk__query_make(const shk_store *store, struct shk_bytes client, struct shk_bytes server,
+                    struct shk__query *out);
+/* Of a pair that is there already. */
 void shk__query_hash(const shk_store *store, struct shk__query *query);
 
 static inline uint32_t shk__next_bucket(const shk_store *store, uint32_t bucket)
 {
     return bucket + 1 < store->geometry.buckets ? bucket + 1 : 0;
 }
+
+/* Hints, for writes and batches: fetch the home bucket, then, once that may have come, the
+ * record's lines. */
+void shk__index_prefetch_bucket(const shk_store *store, const struct shk__query *query);
+void shk__index_prefetch_slot(const shk_store *store, const struct shk__query *query);
 
 /* The pair's image, or ABSENT, REMOVED, CORRUPT. Waits for nobody, stores nothing. */
 int shk__index_read(const shk_store *store, const struct shk__query *query, uint64_t *words);

@@ -16,21 +16,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "store.h"
+#include "pair.h"
 #include "wipe.h"
-
-/* A pair of ids as it stands in a record: client then server, zero-padded. What
- * follows them, up to a whole word and one more, may be anything. */
-struct shk__pair {
-    union {
-        unsigned char ids[2 * SHK_ID_SIZE_MAX];
-        uint64_t words[2 * SHK_ID_SIZE_MAX / 8 + 2];
-    };
-};
-
-/* INVALID, naming the limit: 1 to id_size - 1 bytes, no NUL. */
-int shk__pair_make(const shk_store *store, struct shk_bytes client, struct shk_bytes server,
-                   struct shk__pair *out);
 
 /* Private memory for one image; on the stack where it fits. */
 struct shk__image {
@@ -109,34 +96,31 @@ enum shk__reading { SHK__READ, SHK__CHANGED, SHK__DISAGREES };
 static inline enum shk__reading shk__slot_read(const shk_store *store, uint64_t entry,
                                                const uint64_t *at, uint64_t *words)
 {
-    uint32_t number = shk__entry_slot(entry);
-    if (__builtin_expect(number >= store->geometry.slots, 0))
-        return shk__load(at) == entry ? SHK__DISAGREES : SHK__CHANGED;
-    const struct shk_slot_shm *slot = shk__slot(store, number);
-    const uint64_t *from = (const uint64_t *)slot;
-    const size_t times = store->geometry.times_offset / 8;
-    shk__prefetch(from + SHK_LINE / 8); /* what a short key needs, in one go */
-    shk__prefetch(from + times);
-
-    uint64_t generation = shk__load(&slot->generation);
-    bool good = generation % 2 == 0 && (uint16_t)generation == shk__entry_generation(entry);
-    if (good) {
-        words[0] = generation;
-        words[1] = shk__load(&from[1]);
-        uint32_t key_length = (uint32_t)words[1];
-        good = key_length >= 1 && key_length <= store->geometry.key_size;
-        if (good) {
+    const uint32_t number = shk__entry_slot(entry);
+    bool good = false;
+    if (SHK__LIKELY(number < store->geometry.slots)) {
+        const struct shk_slot_shm *slot = shk__slot(store, number);
+        const uint64_t *from = (const uint64_t *)slot;
+        const uint64_t generation = shk__load(&slot->generation), second = shk__load(&from[1]);
+        const uint32_t key_length = (uint32_t)second;
+        good = generation % 2 == 0 && (uint16_t)generation == shk__entry_generation(entry) &&
+               key_length - 1 < store->geometry.key_size;
+        if (SHK__LIKELY(good)) {
+            const size_t times = store->geometry.times_offset / 8;
+            words[0] = generation;
+            words[1] = second;
             shk__load_words(words + 2, from + 2, shk__block_words(store, key_length) - 2);
             shk__load_words(words + times, from + times, 2);
-            good = (uint32_t)words[SHK_STATUS_OFFSET / 8] <= SHK_REVOKED;
+            /* Pairs with the commit's store: the entry first, else a slot recycled through
+             * all 16 bits of generation could pass; then the generation, which pairs with
+             * retire's first store. */
+            if (shk__load(at) != entry)
+                return SHK__CHANGED;
+            good = shk__load(&slot->generation) == generation &&
+                   (uint32_t)words[SHK_STATUS_OFFSET / 8] <= SHK_REVOKED;
         }
     }
-    /* Pairs with the commit's store: the entry first, else a slot recycled through
-     * all 16 bits of generation could pass; then the generation, which pairs with
-     * retire's first store. */
-    if (shk__load(at) != entry)
-        return SHK__CHANGED;
-    if (good && shk__load(&slot->generation) == generation)
+    if (SHK__LIKELY(good))
         return SHK__READ;
     /* A retirement follows its commit, so an entry that still stands contradicts it. */
     return shk__load(at) != entry ? SHK__CHANGED : SHK__DISAGREES;

@@ -88,15 +88,6 @@ uint64_t shk_store_lock_timeout(const shk_store *store)
 
 /* ---------------------------------------------------------------- reading -- */
 
-static int make_query(const shk_store *store, struct shk_bytes client, struct shk_bytes server,
-                      struct shk__query *query)
-{
-    int rc = shk__pair_make(store, client, server, &query->pair);
-    if (rc == 0)
-        shk__query_hash(store, query);
-    return rc;
-}
-
 /* A key leaves only into room that holds all of it. */
 static int give(const shk_store *store, const uint64_t *words, const struct shk_record *record,
                 void *key_out, size_t capacity)
@@ -113,7 +104,7 @@ int shk_store_record(const shk_store *store, struct shk_bytes client, struct shk
 {
     struct shk__query query;
     struct shk__image image;
-    int rc = make_query(store, client, server, &query);
+    int rc = shk__query_make(store, client, server, &query);
     if (rc == 0)
         rc = shk__image_open_empty(store, &image);
     if (rc < 0)
@@ -135,7 +126,7 @@ int shk_store_get_key(const shk_store *store, struct shk_bytes client, struct sh
 {
     struct shk__query query;
     struct shk__image image;
-    int rc = make_query(store, client, server, &query);
+    int rc = shk__query_make(store, client, server, &query);
     if (rc == 0)
         rc = shk__image_open_empty(store, &image);
     if (rc < 0)
@@ -202,7 +193,7 @@ int shk_store_put(shk_store *store, struct shk_bytes client, struct shk_bytes se
         return shk__fail(SHK_E_INVALID, "key_id is %d; it must be 0 to %d", what->key_id,
                          INT32_MAX);
     struct shk__query query;
-    int rc = make_query(store, client, server, &query);
+    int rc = shk__query_make(store, client, server, &query);
     if (rc == 0)
         rc = check_key(store, what->key);
     struct shk__image image;
@@ -211,6 +202,7 @@ int shk_store_put(shk_store *store, struct shk_bytes client, struct shk_bytes se
     if (rc < 0)
         return rc;
 
+    shk__index_prefetch_bucket(store, &query);
     struct shk_record about = {.status = what->status,
                                .key_length = (uint32_t)what->key.size,
                                .updated = shk__realtime()};
@@ -218,6 +210,7 @@ int shk_store_put(shk_store *store, struct shk_bytes client, struct shk_bytes se
         about.expires = what->ttl < UINT64_MAX - about.updated ? about.updated + what->ttl
                                                                : UINT64_MAX;
     shk__image_fill(store, image.words, &query.pair, &about, what->key.data);
+    shk__index_prefetch_slot(store, &query);
 
     rc = shk__store_begin(store);
     if (rc == 0) {
@@ -288,7 +281,7 @@ int shk_store_rotate(shk_store *store, struct shk_bytes client, struct shk_bytes
                      size_t capacity)
 {
     struct shk__query query;
-    int rc = make_query(store, client, server, &query);
+    int rc = shk__query_make(store, client, server, &query);
     if (rc == 0 && new_key.size)
         rc = check_key(store, new_key);
     struct shk__image old, fresh;
@@ -346,7 +339,7 @@ int shk_store_revoke(shk_store *store, struct shk_bytes client, struct shk_bytes
 {
     struct shk__query query;
     struct shk__image image;
-    int rc = make_query(store, client, server, &query);
+    int rc = shk__query_make(store, client, server, &query);
     if (rc == 0)
         rc = shk__image_open(store, &image);
     if (rc < 0)
@@ -363,7 +356,7 @@ int shk_store_revoke(shk_store *store, struct shk_bytes client, struct shk_bytes
 int shk_store_delete(shk_store *store, struct shk_bytes client, struct shk_bytes server)
 {
     struct shk__query query;
-    int rc = make_query(store, client, server, &query);
+    int rc = shk__query_make(store, client, server, &query);
     if (rc == 0)
         rc = shk__store_begin(store);
     if (rc < 0)
