@@ -96,7 +96,7 @@ class Bytes(ctypes.Structure):
 class Access(ctypes.Structure):
     _fields_ = [("readonly", ctypes.c_bool), ("trust", ctypes.c_void_p),
                 ("trust_count", ctypes.c_size_t), ("open_timeout", ctypes.c_uint64),
-                ("lock_timeout", ctypes.c_uint64)]
+                ("lock_timeout", ctypes.c_uint64), ("store_id", ctypes.c_void_p)]
 
 library = ctypes.CDLL(sys.argv[1])
 library.shk_store_revoke.argtypes = [ctypes.c_void_p, Bytes, Bytes]
@@ -104,7 +104,7 @@ handle = ctypes.c_void_p()
 with KeyStore.create(None, 10) as store:
     try:
         store.put("c", "s", b"k")
-        access = Access(False, None, 0, 10**9, 10**9)
+        access = Access(False, None, 0, 10**9, 10**9, None)
         assert library.shk_store_from_id(store.id, ctypes.byref(access), ctypes.byref(handle)) == 0
         assert library.shk_store_revoke(handle, Bytes(b"c", 1), Bytes(b"s", 1)) == 0
         values = (ctypes.c_ushort * 4096)()

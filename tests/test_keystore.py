@@ -66,7 +66,7 @@ def test_a_new_store_is_empty_and_says_what_it_is(store: KeyStore) -> None:
     assert abs(store.created_at - time.time()) < 60
     segment = Segment.from_id(store.id, readonly=True)
     assert (segment.size, segment.mode, segment.key) == (store.size, 0o600, 0)
-    assert store.stats() == (0, 0, 0, 0, 0, 0)
+    assert store.stats() == (0, 0, 0, 0, 0, 0, 0, 0)
     assert store.verify() == (True, 0, 0, 0, {})
 
 
@@ -579,7 +579,7 @@ def test_stats_count_commits(store: KeyStore) -> None:
     store.delete("c", "d")
     stats = store.stats()
     assert isinstance(stats, StoreStats)
-    assert tuple(stats) == (1, 5, stats.slots_touched, 0, 0, 3)
+    assert tuple(stats) == (1, 0, 5, stats.slots_touched, 0, 0, 0, 3)
     assert (stats.records, stats.revision, stats.takeovers, stats.recoveries) == (1, 5, 0, 0)
     assert stats.last_key_id == 3
     assert 2 <= stats.slots_touched <= 4

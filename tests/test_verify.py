@@ -78,7 +78,7 @@ def make_overflow(store: KeyStore, image: Image) -> None:
 
 
 FAULTS: dict[str, tuple[str, Callable[[Image], None]]] = {
-    "kind": ("journal", words(journal_kind=6)),
+    "kind": ("journal", words(journal_kind=10)),
     "huge kind": ("journal", words(journal_kind=2**64 - 1)),
     "entry twice": (
         "slot_partition",
@@ -100,7 +100,7 @@ FAULTS: dict[str, tuple[str, Callable[[Image], None]]] = {
     "negative key id": ("record_fields", lambda i: i.put_in_slot(used_slot(i), "key_id", -1)),
     "no key": ("record_fields", lambda i: i.put_in_slot(used_slot(i), "key_length", 0)),
     "long key": ("record_fields", lambda i: i.put_in_slot(used_slot(i), "key_length", 129)),
-    "flags": ("record_fields", lambda i: i.put_in_slot(used_slot(i), "flags", 2)),
+    "flags": ("record_fields", lambda i: i.put_in_slot(used_slot(i), "flags", 32)),
     "open id": ("record_fields", lambda i: i.put_in_slot(used_slot(i), "server", b"s" * 12)),
     "empty id": ("record_fields", lambda i: i.put_in_slot(used_slot(i), "client", b"")),
     "id with a tail": (

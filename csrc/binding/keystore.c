@@ -1,36 +1,11 @@
-/* keystore.c: KeyStore, a handle of the C library's store.
- *
- *   open (store, calls == 0) <--> in use without the GIL (calls > 0)
- *        \ close()                     \ close()
- *      closed (NULL)     <--------   closing: the last call unmaps
- *
- * Reads keep the GIL: they wait for nobody. A write keeps it too until it would
- * sleep for the lock; then the hook lets go of the GIL, and takes it back only
- * after the call has released the lock.
- */
-#include "args.h"
-#include "bind.h"
-#include "errors.h"
-#include "keyrecord.h"
-#include "openers.h"
-#include "reports.h"
-#include "../core/wipe.h"
+/* keystore.c: the type: calls and closing, attributes, and the table of methods. */
+#include "keystore.h"
 
 #include <stddef.h>
-#include <stdlib.h>
-#include <string.h>
 #include <structmember.h>
 #include <unistd.h>
 
 /* -------------------------------------------------------- calls and closing -- */
-
-static shk_store *opened(KeyStore *self)
-{
-    if (self->store && !self->closing)
-        return self->store;
-    PyErr_SetString(PyExc_ValueError, "the store is closed");
-    return NULL;
-}
 
 static void close_now(KeyStore *self)
 {
@@ -43,12 +18,6 @@ static Py_ssize_t calls_here(const KeyStore *self)
 {
     return self->calls > 0 && self->calls_pid == getpid() ? self->calls : self->handling;
 }
-
-/* One call into the library; begin and end enclose it on one thread. */
-struct call {
-    KeyStore *self;
-    PyThreadState *thread; /* not NULL: without the GIL */
-};
 
 static int on_wait(void *context)
 {
@@ -69,20 +38,19 @@ static int on_wait(void *context)
     return rc;
 }
 
-static void call_begin(struct call *call, KeyStore *self)
+void call_begin(struct call *call, PyObject *self)
 {
-    *call = (struct call){self, NULL};
+    *call = (struct call){(KeyStore *)self, NULL};
     shk_thread_on_wait(on_wait, call);
 }
 
-/* For calls that take long whatever happens. */
-static void call_begin_without_gil(struct call *call, KeyStore *self)
+void call_begin_without_gil(struct call *call, PyObject *self)
 {
     call_begin(call, self);
     (void)on_wait(call);
 }
 
-static void call_end(struct call *call)
+void call_end(struct call *call)
 {
     shk_thread_on_wait(NULL, NULL);
     if (!call->thread)
@@ -94,30 +62,18 @@ static void call_end(struct call *call)
 
 /* --------------------------------------------------------------- arguments -- */
 
-struct pair {
-    struct text client, server;
-};
-
-/* Of a call's own arguments: see args_text_borrow. */
-static inline int pair_borrow(PyObject *client, PyObject *server, struct pair *out)
+int pair_open(PyObject *client, PyObject *server, struct pair *out)
 {
-    if (args_text_borrow(client, "the client id", &out->client) < 0)
+    if (args_text(client, "the client id", &out->client) < 0)
         return -1;
-    if (args_text_borrow(server, "the server id", &out->server) < 0) {
+    if (args_text(server, "the server id", &out->server) < 0) {
         Py_CLEAR(out->client.owner);
         return -1;
     }
     return 0;
 }
 
-static inline void pair_close(struct pair *pair)
-{
-    Py_CLEAR(pair->client.owner);
-    Py_CLEAR(pair->server.owner);
-}
-
-/* A missing pair is named by the arguments themselves, as a dict would. */
-static PyObject *raise_for_pair(PyObject *self, int rc, PyObject *client, PyObject *server)
+PyObject *keystore_raise(PyObject *self, int rc, PyObject *client, PyObject *server)
 {
     if (rc != SHK_E_ABSENT)
         return errors_raise(state_of(self), rc);
@@ -131,29 +87,13 @@ static PyObject *raise_for_pair(PyObject *self, int rc, PyObject *client, PyObje
     return NULL;
 }
 
-static int args_key_bytes(PyObject *argument, Py_buffer *out)
+int args_key_bytes(PyObject *argument, Py_buffer *out)
 {
     if (PyObject_CheckBuffer(argument))
         return PyObject_GetBuffer(argument, out, PyBUF_SIMPLE);
     PyErr_Format(PyExc_TypeError, "a key must be bytes-like, not %.200s",
                  Py_TYPE(argument)->tp_name);
     return -1;
-}
-
-/* Of a call's own argument: bytes can neither change nor go. */
-static inline int key_borrow(PyObject *argument, Py_buffer *out)
-{
-    if (!PyBytes_CheckExact(argument))
-        return args_key_bytes(argument, out);
-    out->obj = NULL;
-    out->buf = PyBytes_AS_STRING(argument);
-    out->len = PyBytes_GET_SIZE(argument);
-    return 0;
-}
-
-static struct shk_bytes buffer_bytes(const Py_buffer *buffer)
-{
-    return (struct shk_bytes){buffer->buf, (size_t)buffer->len};
 }
 
 PyObject *keystore_wrap(PyTypeObject *type, shk_store *store)
@@ -166,271 +106,6 @@ PyObject *keystore_wrap(PyTypeObject *type, shk_store *store)
     self->store = store;
     shk_store_info(store, &self->info);
     return (PyObject *)self;
-}
-
-/* ----------------------------------------------------------------- reading -- */
-
-SIGNATURE(get_key, 2, 3, "client", "server", "default");
-
-static PyObject *keystore_get_key(PyObject *self, PyObject *const *args, Py_ssize_t count,
-                                  PyObject *keywords)
-{
-    PyObject *a[3], *result = NULL;
-    struct pair pair;
-    if (bind(&get_key_signature, args, count, keywords, a) < 0 || pair_borrow(a[0], a[1], &pair) < 0)
-        return NULL;
-    shk_store *store = opened((KeyStore *)self);
-    unsigned char local[4 * 64], *key = local;
-    size_t room = ((KeyStore *)self)->info.key_size, length = 0;
-    if (store && room > sizeof local && !(key = malloc((room + 63) / 64 * 64))) {
-        PyErr_NoMemory();
-        store = NULL;
-    }
-    if (store) {
-        int rc = shk_store_get_key(store, pair.client.bytes, pair.server.bytes, key, room, &length);
-        if (rc == 0)
-            result = PyBytes_FromStringAndSize((char *)key, (Py_ssize_t)length);
-        else if (a[2] && (rc == SHK_E_ABSENT || rc == SHK_E_REVOKED || rc == SHK_E_EXPIRED))
-            result = Py_NewRef(a[2]);
-        else
-            raise_for_pair(self, rc, a[0], a[1]);
-        shk__wipe_lines(key, (length + 63) / 64);
-    }
-    if (key != local)
-        free(key);
-    pair_close(&pair);
-    return result;
-}
-
-SIGNATURE(get_key_into, 3, 3, "client", "server", "buffer");
-
-static PyObject *keystore_get_key_into(PyObject *self, PyObject *const *args, Py_ssize_t count,
-                                       PyObject *keywords)
-{
-    PyObject *a[3], *result = NULL;
-    struct pair pair;
-    Py_buffer buffer;
-    if (bind(&get_key_into_signature, args, count, keywords, a) < 0 ||
-        pair_borrow(a[0], a[1], &pair) < 0)
-        return NULL;
-    if (PyObject_GetBuffer(a[2], &buffer, PyBUF_WRITABLE) == 0) {
-        shk_store *store = opened((KeyStore *)self);
-        size_t length;
-        int rc = store ? shk_store_get_key(store, pair.client.bytes, pair.server.bytes, buffer.buf,
-                                           (size_t)buffer.len, &length)
-                       : 0;
-        if (store)
-            result = rc == 0 ? PyLong_FromSize_t(length) : raise_for_pair(self, rc, a[0], a[1]);
-        PyBuffer_Release(&buffer);
-    }
-    pair_close(&pair);
-    return result;
-}
-
-SIGNATURE(record, 2, 2, "client", "server");
-
-static PyObject *keystore_record(PyObject *self, PyObject *const *args, Py_ssize_t count,
-                                 PyObject *keywords)
-{
-    PyObject *a[2], *record = NULL;
-    struct pair pair;
-    if (bind(&record_signature, args, count, keywords, a) < 0 || pair_borrow(a[0], a[1], &pair) < 0)
-        return NULL;
-    shk_store *store = opened((KeyStore *)self);
-    uint32_t room = ((KeyStore *)self)->info.key_size;
-    if (store)
-        record = keyrecord_new(state_of(self), room);
-    if (record) {
-        int rc = shk_store_record(store, pair.client.bytes, pair.server.bytes,
-                                  keyrecord_about(record), keyrecord_key(record), room);
-        if (rc < 0)
-            raise_for_pair(self, rc, a[0], a[1]);
-        if (rc < 0 || keyrecord_set_ids(record, pair.client.bytes, pair.server.bytes) < 0)
-            Py_CLEAR(record);
-    }
-    pair_close(&pair);
-    return record;
-}
-
-/* ----------------------------------------------------------------- writing -- */
-
-SIGNATURE(put, 3, 3, "client", "server", "key", "key_id", "status", "ttl");
-
-static int set_put(PyObject *const *a, struct shk_put *out)
-{
-    long long value;
-    *out = (struct shk_put){.key_id = SHK_KEY_ID_NEXT, .status = SHK_VALID};
-    if (a[3] && a[3] != Py_None) {
-        if (args_integer(a[3], "key_id", 0, INT32_MAX, &value) < 0)
-            return -1;
-        out->key_id = (int32_t)value;
-    }
-    if (a[4]) {
-        if (args_integer(a[4], "status", SHK_VALID, SHK_REVOKED, &value) < 0)
-            return -1;
-        out->status = (int32_t)value;
-    }
-    if (a[5] && a[5] != Py_None) {
-        if (args_seconds(a[5], "ttl", &out->ttl) < 0)
-            return -1;
-        if (out->ttl == 0) {
-            PyErr_Format(PyExc_ValueError, "ttl %R is not positive: give seconds, or None for a key "
-                                           "that never expires", a[5]);
-            return -1;
-        }
-    }
-    return 0;
-}
-
-static PyObject *keystore_put(PyObject *self, PyObject *const *args, Py_ssize_t count,
-                              PyObject *keywords)
-{
-    PyObject *a[6], *result = NULL;
-    struct pair pair;
-    struct shk_put what;
-    Py_buffer key;
-    if (bind(&put_signature, args, count, keywords, a) < 0 || set_put(a, &what) < 0 ||
-        pair_borrow(a[0], a[1], &pair) < 0)
-        return NULL;
-    if (key_borrow(a[2], &key) == 0) {
-        shk_store *store = opened((KeyStore *)self);
-        if (store) {
-            struct call call;
-            int32_t key_id = 0;
-            what.key = buffer_bytes(&key);
-            call_begin(&call, (KeyStore *)self);
-            int rc = shk_store_put(store, pair.client.bytes, pair.server.bytes, &what, &key_id);
-            call_end(&call);
-            result = rc == 0 ? PyLong_FromLong(key_id) : raise_for_pair(self, rc, a[0], a[1]);
-        }
-        PyBuffer_Release(&key);
-    }
-    pair_close(&pair);
-    return result;
-}
-
-SIGNATURE(rotate, 2, 3, "client", "server", "new_key");
-
-static PyObject *keystore_rotate(PyObject *self, PyObject *const *args, Py_ssize_t count,
-                                 PyObject *keywords)
-{
-    PyObject *a[3], *record = NULL;
-    struct pair pair;
-    Py_buffer key = {0};
-    if (bind(&rotate_signature, args, count, keywords, a) < 0 || pair_borrow(a[0], a[1], &pair) < 0)
-        return NULL;
-    bool given = a[2] && a[2] != Py_None;
-    if (given && args_key_bytes(a[2], &key) < 0)
-        goto done;
-    if (given && key.len == 0) {
-        PyErr_Format(PyExc_ValueError, "new_key has 0 bytes; this store takes 1 to %u",
-                     ((KeyStore *)self)->info.key_size);
-        goto done;
-    }
-    shk_store *store = opened((KeyStore *)self);
-    uint32_t room = ((KeyStore *)self)->info.key_size;
-    if (store)
-        record = keyrecord_new(state_of(self), room);
-    /* The ids first: after the rotation nothing may fail any more. */
-    if (record && keyrecord_set_ids(record, pair.client.bytes, pair.server.bytes) == 0) {
-        struct call call;
-        call_begin(&call, (KeyStore *)self);
-        int rc = shk_store_rotate(store, pair.client.bytes, pair.server.bytes, buffer_bytes(&key),
-                                  keyrecord_about(record), keyrecord_key(record), room);
-        call_end(&call);
-        if (rc < 0) {
-            Py_CLEAR(record);
-            raise_for_pair(self, rc, a[0], a[1]);
-        }
-    } else
-        Py_CLEAR(record);
-done:
-    if (key.obj)
-        PyBuffer_Release(&key);
-    pair_close(&pair);
-    return record;
-}
-
-/* What revoke and delete share. */
-static PyObject *change(PyObject *self, const struct signature *signature, PyObject *const *args,
-                        Py_ssize_t count, PyObject *keywords,
-                        int (*function)(shk_store *, struct shk_bytes, struct shk_bytes))
-{
-    PyObject *a[2], *result = NULL;
-    struct pair pair;
-    if (bind(signature, args, count, keywords, a) < 0 || pair_borrow(a[0], a[1], &pair) < 0)
-        return NULL;
-    shk_store *store = opened((KeyStore *)self);
-    if (store) {
-        struct call call;
-        call_begin(&call, (KeyStore *)self);
-        int rc = function(store, pair.client.bytes, pair.server.bytes);
-        call_end(&call);
-        result = rc == 0 ? Py_NewRef(Py_None) : raise_for_pair(self, rc, a[0], a[1]);
-    }
-    pair_close(&pair);
-    return result;
-}
-
-SIGNATURE(revoke, 2, 2, "client", "server");
-SIGNATURE(delete, 2, 2, "client", "server");
-
-static PyObject *keystore_revoke(PyObject *self, PyObject *const *args, Py_ssize_t count,
-                                 PyObject *keywords)
-{
-    return change(self, &revoke_signature, args, count, keywords, shk_store_revoke);
-}
-
-static PyObject *keystore_delete(PyObject *self, PyObject *const *args, Py_ssize_t count,
-                                 PyObject *keywords)
-{
-    return change(self, &delete_signature, args, count, keywords, shk_store_delete);
-}
-
-/* -------------------------------------------------------------------- care -- */
-
-static PyObject *keystore_stats(PyObject *self, PyObject *nothing)
-{
-    (void)nothing;
-    shk_store *store = opened((KeyStore *)self);
-    if (!store)
-        return NULL;
-    struct shk_stats stats;
-    int rc = shk_store_stats(store, &stats);
-    if (rc < 0)
-        return errors_raise(state_of(self), rc);
-    return reports_stats(state_of(self), &stats);
-}
-
-static PyObject *keystore_verify(PyObject *self, PyObject *nothing)
-{
-    (void)nothing;
-    shk_store *store = opened((KeyStore *)self);
-    if (!store)
-        return NULL;
-    struct shk_report report;
-    struct call call;
-    call_begin_without_gil(&call, (KeyStore *)self);
-    int rc = shk_store_verify(store, &report);
-    call_end(&call);
-    if (rc < 0)
-        return errors_raise(state_of(self), rc);
-    return reports_verify(state_of(self), &report);
-}
-
-static PyObject *keystore_destroy(PyObject *self, PyObject *nothing)
-{
-    (void)nothing;
-    shk_store *store = opened((KeyStore *)self);
-    if (!store)
-        return NULL;
-    struct call call;
-    call_begin_without_gil(&call, (KeyStore *)self);
-    int rc = shk_store_destroy(store);
-    call_end(&call);
-    if (rc < 0)
-        return errors_raise(state_of(self), rc);
-    Py_RETURN_NONE;
 }
 
 static PyObject *keystore_close(PyObject *self_, PyObject *nothing)
@@ -447,7 +122,7 @@ static PyObject *keystore_close(PyObject *self_, PyObject *nothing)
 static PyObject *keystore_enter(PyObject *self, PyObject *nothing)
 {
     (void)nothing;
-    return opened((KeyStore *)self) ? Py_NewRef(self) : NULL;
+    return keystore_opened(self) ? Py_NewRef(self) : NULL;
 }
 
 static PyObject *keystore_exit(PyObject *self, PyObject *const *args, Py_ssize_t count)
@@ -479,7 +154,7 @@ static void dealloc(PyObject *self_)
 
 static Py_ssize_t length(PyObject *self)
 {
-    shk_store *store = opened((KeyStore *)self);
+    shk_store *store = keystore_opened(self);
     struct shk_stats stats;
     if (!store)
         return -1;
@@ -550,7 +225,7 @@ static PyObject *get_closed(PyObject *self, void *closure)
 static PyObject *get_lock_timeout(PyObject *self, void *closure)
 {
     (void)closure;
-    shk_store *store = opened((KeyStore *)self);
+    shk_store *store = keystore_opened(self);
     return store ? PyFloat_FromDouble((double)shk_store_lock_timeout(store) / 1e9) : NULL;
 }
 
@@ -564,7 +239,7 @@ static int set_lock_timeout(PyObject *self, PyObject *value, void *closure)
     }
     if (args_seconds(value, "lock_timeout", &timeout) < 0)
         return -1;
-    shk_store *store = opened((KeyStore *)self);
+    shk_store *store = keystore_opened(self);
     if (!store)
         return -1;
     shk_store_set_lock_timeout(store, timeout);

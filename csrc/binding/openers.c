@@ -1,9 +1,5 @@
 /* openers.c: the arguments of create, open, open_or_create and from_id. */
-#include "openers.h"
-
-#include "args.h"
-#include "bind.h"
-#include "errors.h"
+#include "keystore.h"
 
 #include <unistd.h>
 
@@ -126,22 +122,19 @@ static PyObject *create(PyTypeObject *type, enum shk_intent intent, PyObject *co
     return open_store(type, intent, &o);
 }
 
-PyObject *keystore_create(PyObject *type, PyObject *const *args, Py_ssize_t count,
-                          PyObject *keywords)
+KEYSTORE_METHOD(create)
 {
-    return create((PyTypeObject *)type, SHK_CREATE, args, count, keywords);
+    return create((PyTypeObject *)self, SHK_CREATE, args, count, keywords);
 }
 
-PyObject *keystore_open_or_create(PyObject *type, PyObject *const *args, Py_ssize_t count,
-                                  PyObject *keywords)
+KEYSTORE_METHOD(open_or_create)
 {
-    return create((PyTypeObject *)type, SHK_OPEN_OR_CREATE, args, count, keywords);
+    return create((PyTypeObject *)self, SHK_OPEN_OR_CREATE, args, count, keywords);
 }
 
 SIGNATURE(open, 1, 1, "name_or_key", "readonly", "owner", "trust", "timeout", "lock_timeout");
 
-PyObject *keystore_open(PyObject *type, PyObject *const *args, Py_ssize_t count,
-                        PyObject *keywords)
+KEYSTORE_METHOD(open)
 {
     PyObject *a[6];
     struct opening o = {0};
@@ -151,13 +144,12 @@ PyObject *keystore_open(PyObject *type, PyObject *const *args, Py_ssize_t count,
         opening_close(&o);
         return NULL;
     }
-    return open_store((PyTypeObject *)type, SHK_OPEN, &o);
+    return open_store((PyTypeObject *)self, SHK_OPEN, &o);
 }
 
 SIGNATURE(from_id, 1, 1, "shmid", "readonly", "trust", "timeout", "lock_timeout");
 
-PyObject *keystore_from_id(PyObject *type, PyObject *const *args, Py_ssize_t count,
-                           PyObject *keywords)
+KEYSTORE_METHOD(from_id)
 {
     PyObject *a[5];
     struct opening o = {0};
@@ -174,6 +166,6 @@ PyObject *keystore_from_id(PyObject *type, PyObject *const *args, Py_ssize_t cou
     Py_END_ALLOW_THREADS;
     opening_close(&o);
     if (rc < 0)
-        return errors_raise(PyType_GetModuleState((PyTypeObject *)type), rc);
-    return keystore_wrap((PyTypeObject *)type, store);
+        return errors_raise(PyType_GetModuleState((PyTypeObject *)self), rc);
+    return keystore_wrap((PyTypeObject *)self, store);
 }

@@ -3,8 +3,10 @@
 
 static PyStructSequence_Field stats_fields[] = {
     {"records", "pairs in the store, expired and revoked ones too"},
+    {"previous_keys", "keys kept for the grace of a rotation"},
     {"revision", "commits since creation"},
     {"slots_touched", "slots ever used: the high-water mark"},
+    {"reclaimed", "expired records and previous keys that were wiped and freed"},
     {"takeovers", "locks taken from dead writers"},
     {"recoveries", "operations of dead writers that were finished or undone"},
     {"last_key_id", "the last key id drawn"},
@@ -12,7 +14,7 @@ static PyStructSequence_Field stats_fields[] = {
 };
 static PyStructSequence_Desc stats_description = {
     "pyshmkey.StoreStats", "Counters of a store, for all processes since its creation.",
-    stats_fields, 6};
+    stats_fields, 8};
 
 static PyStructSequence_Field report_fields[] = {
     {"ok", "True if every check holds"},
@@ -47,13 +49,15 @@ PyObject *reports_stats(struct module_state *state, const struct shk_stats *stat
 {
     PyObject *items[] = {
         PyLong_FromUnsignedLongLong(stats->records),
+        PyLong_FromUnsignedLongLong(stats->previous_keys),
         PyLong_FromUnsignedLongLong(stats->revision),
         PyLong_FromUnsignedLongLong(stats->slots_touched),
+        PyLong_FromUnsignedLongLong(stats->reclaimed),
         PyLong_FromUnsignedLongLong(stats->takeovers),
         PyLong_FromUnsignedLongLong(stats->recoveries),
         PyLong_FromLong(stats->last_key_id),
     };
-    return sequence(state->stats_type, items, 6);
+    return sequence(state->stats_type, items, 8);
 }
 
 static PyObject *problems_dict(const struct shk_report *report)

@@ -21,7 +21,13 @@ static inline uint64_t shk__monotonic(void)
     return shk__clock(CLOCK_MONOTONIC);
 }
 
-/* For dates in records, whose users compare them with time(): a few ms coarse. */
+/* For dates in records: a time to live may be shorter than a coarse tick of some ms. */
+static inline uint64_t shk__realtime_fine(void)
+{
+    return shk__clock(CLOCK_REALTIME);
+}
+
+/* For readers, to whom a record may stay unexpired for some ms more. */
 static inline uint64_t shk__realtime(void)
 {
     return shk__clock(CLOCK_REALTIME_COARSE);

@@ -13,10 +13,10 @@
 
 static SHK__ALWAYS_INLINE void hash_query(const shk_store *store, struct shk__query *query)
 {
+    const uint64_t key[2] = {store->hash_key[0] ^ query->role, store->hash_key[1]};
     const size_t size = 2 * (size_t)store->geometry.id_size, usual = 2 * SHK_ID_SIZE_DEFAULT;
-    uint64_t hash = SHK__LIKELY(size == usual)
-                        ? shk__siphash13(store->hash_key, query->pair.ids, usual)
-                        : shk__siphash13(store->hash_key, query->pair.ids, size);
+    uint64_t hash = SHK__LIKELY(size == usual) ? shk__siphash13(key, query->pair.ids, usual)
+                                               : shk__siphash13(key, query->pair.ids, size);
     query->home = (uint32_t)((hash >> 32) * store->geometry.buckets >> 32);
     query->tag = (uint16_t)hash;
 }
@@ -26,12 +26,20 @@ void shk__query_hash(const shk_store *store, struct shk__query *query)
     hash_query(store, query);
 }
 
+void shk__query_of_image(const shk_store *store, const uint64_t *words, struct shk__query *out)
+{
+    out->role = shk__image_flags(words) & SHK_FLAGS_IS_PREVIOUS;
+    memcpy(out->pair.ids, shk__image_ids(words), 2 * (size_t)store->geometry.id_size);
+    shk__query_hash(store, out);
+}
+
 int shk__query_make(const shk_store *store, struct shk_bytes client, struct shk_bytes server,
                     struct shk__query *out)
 {
     int rc = shk__pair_make(store, client, server, &out->pair);
     if (!SHK__LIKELY(rc == 0))
         return rc;
+    out->role = 0;
     hash_query(store, out);
     return 0;
 }
@@ -67,7 +75,7 @@ void shk__index_prefetch_slot(const shk_store *store, const struct shk__query *q
 
 /* The ids of a record begin in the middle of a word. Compared in registers: what was just
  * stored word by word is best loaded so again. */
-_Static_assert(SHK_IDS_OFFSET % 8 == 4, "same_ids");
+_Static_assert(SHK_IDS_OFFSET % 8 == 4, "is_wanted");
 
 static inline uint64_t ids_word(const uint64_t *from, size_t i)
 {
@@ -83,11 +91,13 @@ static bool same_words(const uint64_t *from, const uint64_t *wanted, size_t size
     return mask == 0 || ((ids_word(from, size / 8) ^ wanted[size / 8]) & mask) == 0;
 }
 
-static inline bool same_ids(const shk_store *store, const uint64_t *words,
-                            const struct shk__query *query)
+static inline bool is_wanted(const shk_store *store, const uint64_t *words,
+                             const struct shk__query *query)
 {
     const uint64_t *from = words + SHK_IDS_OFFSET / 8, *wanted = query->pair.words;
     const size_t size = 2 * (size_t)store->geometry.id_size;
+    if ((shk__image_flags(words) & SHK_FLAGS_IS_PREVIOUS) != query->role)
+        return false;
     if (SHK__LIKELY(size == 3 * 8)) /* the default */
         return ((ids_word(from, 0) ^ wanted[0]) | (ids_word(from, 1) ^ wanted[1]) |
                 (ids_word(from, 2) ^ wanted[2])) == 0;
@@ -95,7 +105,8 @@ static inline bool same_ids(const shk_store *store, const uint64_t *words,
 }
 
 /* One pass over the probe sequence: 0, ABSENT, or 1 + the reading that broke it off. */
-static SHK__ALWAYS_INLINE int pass(const shk_store *store, const struct shk__query *query, uint64_t *words)
+static SHK__ALWAYS_INLINE int pass(const shk_store *store, const struct shk__query *query,
+                                   uint64_t *words)
 {
     uint32_t number = query->home;
     for (uint32_t probe = 0; probe < store->geometry.probe_limit; probe++) {
@@ -108,7 +119,7 @@ static SHK__ALWAYS_INLINE int pass(const shk_store *store, const struct shk__que
             enum shk__reading reading = shk__slot_read(store, entry, at, words);
             if (!SHK__LIKELY(reading == SHK__READ))
                 return 1 + (int)reading;
-            if (same_ids(store, words, query))
+            if (is_wanted(store, words, query))
                 return 0;
         }
         if (shk__load(&bucket->overflow) == 0)
@@ -152,6 +163,26 @@ int shk__index_read(const shk_store *store, const struct shk__query *query, uint
     return rc == 0 ? 0 : read_on(store, query, words, rc);
 }
 
+int shk__entry_read(const shk_store *store, const uint64_t *at, uint64_t *words)
+{
+    int disagreements = 0;
+    for (int copies = 0; copies < COPIES_MAX && disagreements < DISAGREEMENTS_MAX; copies++) {
+        uint64_t entry = shk__load(at);
+        if (entry == 0)
+            return 0;
+        enum shk__reading reading = shk__slot_read(store, entry, at, words);
+        if (reading == SHK__READ)
+            return 1;
+        disagreements += reading == SHK__DISAGREES;
+    }
+    int alive = shk__store_check_live(store);
+    if (alive < 0)
+        return alive;
+    const uint64_t *first = &shk__bucket(store, 0)->overflow;
+    return shk__fail(SHK_E_CORRUPT, "bucket %llu names a slot that does not fit it",
+                     (unsigned long long)(at - first) / (SHK_WAYS + 1));
+}
+
 int shk__index_find_locked(const shk_store *store, const struct shk__query *query,
                            struct shk__place *out)
 {
@@ -170,7 +201,7 @@ int shk__index_find_locked(const shk_store *store, const struct shk__query *quer
             if (slot >= store->geometry.slots)
                 return shk__fail(SHK_E_CORRUPT, "entry %llu names slot %u of %u",
                                  (unsigned long long)first + way, slot, store->geometry.slots);
-            if (same_ids(store, (const uint64_t *)shk__slot(store, slot), query)) {
+            if (is_wanted(store, (const uint64_t *)shk__slot(store, slot), query)) {
                 *out = (struct shk__place){first + way, word, passed};
                 return 0;
             }

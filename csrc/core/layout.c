@@ -30,6 +30,7 @@ static uint64_t hash_layout(const struct shk__geometry *g)
     const uint64_t parts[] = {SHK_LAYOUT_VERSION,
                               sizeof(struct shk_header_shm),
                               sizeof(struct shk_journal_shm),
+                              sizeof(struct shk_successor_shm),
                               sizeof(struct shk_bucket_shm),
                               SHK_RING,
                               SHK_SPARE_SLOTS,

@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "clock.h"
 #include "pair.h"
 #include "wipe.h"
 
@@ -43,16 +44,23 @@ static inline void shk__image_close(const shk_store *store, struct shk__image *i
         free(image->words);
 }
 
-/* Times stand behind the key. */
-static inline uint64_t *shk__image_times(const shk_store *store, uint64_t *words)
+/* updated and expires, which stand behind the key. */
+static inline const uint64_t *shk__image_times(const shk_store *store, const uint64_t *words)
 {
     return words + store->geometry.times_offset / 8;
 }
 
 void shk__image_fill(const shk_store *store, uint64_t *words, const struct shk__pair *pair,
                      const struct shk_record *about, const void *key);
+static inline uint32_t shk__image_flags(const uint64_t *words)
+{
+    return ((const struct shk_slot_shm *)words)->flags;
+}
+void shk__image_set_flags(uint64_t *words, uint32_t flags);
+void shk__image_set_times(const shk_store *store, uint64_t *words, uint64_t updated,
+                          uint64_t expires);
 void shk__image_set_key_id(const shk_store *store, uint64_t *words, int32_t key_id);
-void shk__image_revoke(const shk_store *store, uint64_t *words, uint64_t updated);
+void shk__image_revoke(uint64_t *words);
 static inline const unsigned char *shk__image_ids(const uint64_t *words)
 {
     return (const unsigned char *)words + SHK_IDS_OFFSET;
@@ -66,19 +74,29 @@ static inline void shk__image_describe(const shk_store *store, const uint64_t *w
 {
     const unsigned char *bytes = (const unsigned char *)words;
     const struct shk_slot_shm *slot = (const struct shk_slot_shm *)words;
-    const uint64_t *times = words + store->geometry.times_offset / 8;
+    const uint64_t *times = shk__image_times(store, words);
     memcpy(&out->status, bytes + SHK_STATUS_OFFSET, 4);
     memcpy(&out->key_id, bytes + store->geometry.key_id_offset, 4);
     out->key_length = slot->key_length;
     out->updated = times[0];
     out->expires = slot->flags & SHK_FLAG_EXPIRES ? times[1] : 0;
 }
+/* Of an image of a published slot: what a writer can have written. */
+bool shk__image_is_sound(const shk_store *store, const uint64_t *words);
+/* The bytes that a sound record leaves unused are zero; makes them so. */
+bool shk__image_is_padded(const shk_store *store, const uint64_t *words);
+void shk__image_pad(const shk_store *store, uint64_t *words);
 
+/* Reads the clock only if the record expires. */
+static inline bool shk__record_expired(const struct shk_record *record)
+{
+    return record->expires && record->expires <= shk__realtime();
+}
 int shk__record_refuse(const struct shk_record *record);
-/* REVOKED, EXPIRED or 0. Reads the clock only if the record expires. */
+/* REVOKED, EXPIRED or 0. */
 static inline int shk__record_usable(const struct shk_record *record)
 {
-    if (__builtin_expect(record->status == SHK_VALID && record->expires == 0, 1))
+    if (SHK__LIKELY(record->status == SHK_VALID && record->expires == 0))
         return 0;
     return shk__record_refuse(record);
 }
@@ -126,6 +144,9 @@ static inline enum shk__reading shk__slot_read(const shk_store *store, uint64_t 
     return shk__load(at) != entry ? SHK__CHANGED : SHK__DISAGREES;
 }
 
+/* Under the lock, of a slot that an entry names: all but the key. */
+void shk__slot_describe_locked(const shk_store *store, uint32_t slot, struct shk_record *out,
+                               uint32_t *flags);
 /* Under the lock. */
 void shk__slot_publish_locked(const shk_store *store, uint32_t slot, uint64_t generation,
                               const uint64_t *words);

@@ -200,8 +200,9 @@ static void write_all(shk_store *store)
     for (unsigned i = 0; i < CAPACITY; i++) {
         const struct shk_bytes id = text(clients[i]);
         check_code("put", put(store, clients[i], 0));
-        check_code("rotate", shk_store_rotate(store, id, text("server"), (struct shk_bytes){0},
-                                              &record, key, sizeof key));
+        check_code("rotate", shk_store_rotate(store, id, text("server"),
+                                              &(struct shk_rotation){.grace = i % 3}, &record, key,
+                                              sizeof key));
         check_code("revoke", shk_store_revoke(store, id, text("server")));
         if (i % 2)
             check_code("delete", shk_store_delete(store, id, text("server")));

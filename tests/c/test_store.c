@@ -192,8 +192,8 @@ static void replaced_keys_are_wiped(void)
     CHECK(!holds(store, secret));
 
     CHECK_CODE(put(store, 1, secret), 0);
-    CHECK_CODE(shk_store_rotate(store, numbered(room, 1), text("server"), text("new"), &record, key,
-                                sizeof key),
+    CHECK_CODE(shk_store_rotate(store, numbered(room, 1), text("server"), &(struct shk_rotation){.new_key = text("new")},
+                                &record, key, sizeof key),
                0);
     CHECK(!holds(store, secret) && record.key_length == 3);
 

@@ -1,0 +1,117 @@
+/* keystore.h: the KeyStore object, and what each file that implements it needs.
+ *
+ *   open (store, calls == 0) <--> in use without the GIL (calls > 0)
+ *        \ close()                     \ close()
+ *      closed (NULL)     <--------   closing: the last call unmaps
+ *
+ * Reads keep the GIL: they wait for nobody. A write keeps it too until it would
+ * sleep for the lock; then the hook lets go of the GIL, and takes it back only
+ * after the call has released the lock.
+ */
+#ifndef PYSHMKEY_KEYSTORE_H
+#define PYSHMKEY_KEYSTORE_H
+
+#include "args.h"
+#include "bind.h"
+#include "errors.h"
+
+typedef struct {
+    PyObject_HEAD
+    shk_store *store;     /* NULL: closed */
+    Py_ssize_t calls;     /* running without the GIL, in the process calls_pid: */
+    pid_t calls_pid;      /* a forked child has none of its parent's, but for */
+    Py_ssize_t handling;  /* those that run signal handlers, one of which may have forked it */
+    bool closing;
+    struct shk_info info; /* stays after close */
+    PyObject *weakrefs;
+} KeyStore;
+
+/* Takes over the handle, or closes it where there is no object for it. */
+PyObject *keystore_wrap(PyTypeObject *type, shk_store *store);
+
+/* The handle, or NULL with ValueError set. To be asked after the arguments were converted,
+ * which may run any code. */
+static inline shk_store *keystore_opened(PyObject *self)
+{
+    KeyStore *keystore = (KeyStore *)self;
+    if (keystore->store && !keystore->closing)
+        return keystore->store;
+    PyErr_SetString(PyExc_ValueError, "the store is closed");
+    return NULL;
+}
+
+/* One call into the library; begin and end enclose it on one thread. */
+struct call {
+    KeyStore *self;
+    PyThreadState *thread; /* not NULL: without the GIL */
+};
+void call_begin(struct call *call, PyObject *self);
+/* For calls that take long whatever happens. */
+void call_begin_without_gil(struct call *call, PyObject *self);
+void call_end(struct call *call);
+
+/* The ids of a pair, as the library takes them. */
+struct pair {
+    struct text client, server;
+};
+int pair_open(PyObject *client, PyObject *server, struct pair *out);
+static inline void pair_close(struct pair *pair)
+{
+    Py_CLEAR(pair->client.owner);
+    Py_CLEAR(pair->server.owner);
+}
+/* Of a call's own arguments, which its caller holds until it returns. */
+static inline int pair_borrow(PyObject *client, PyObject *server, struct pair *out)
+{
+    if (args_text_borrow(client, "the client id", &out->client) < 0)
+        return -1;
+    if (args_text_borrow(server, "the server id", &out->server) < 0) {
+        Py_CLEAR(out->client.owner);
+        return -1;
+    }
+    return 0;
+}
+/* Raises; a missing pair is named by the arguments themselves, as a dict would. */
+PyObject *keystore_raise(PyObject *self, int rc, PyObject *client, PyObject *server);
+
+/* A key as callers give it: bytes-like, but not a store. */
+int args_key_bytes(PyObject *argument, Py_buffer *out);
+/* Of a call's own argument. */
+static inline int args_key_borrow(PyObject *argument, Py_buffer *out)
+{
+    if (!PyBytes_CheckExact(argument))
+        return args_key_bytes(argument, out);
+    out->obj = NULL; /* nothing to release */
+    out->buf = PyBytes_AS_STRING(argument);
+    out->len = PyBytes_GET_SIZE(argument);
+    return 0;
+}
+static inline struct shk_bytes buffer_bytes(const Py_buffer *buffer)
+{
+    return (struct shk_bytes){buffer->buf, (size_t)buffer->len};
+}
+
+/* Methods, by file; METH_FASTCALL | METH_KEYWORDS unless said otherwise. */
+#define KEYSTORE_METHOD(name)                                                                      \
+    PyObject *keystore_##name(PyObject *self, PyObject *const *args, Py_ssize_t count,             \
+                              PyObject *keywords)
+#define KEYSTORE_NOARGS(name) PyObject *keystore_##name(PyObject *self, PyObject *nothing)
+/* openers.c: class methods */
+KEYSTORE_METHOD(create);
+KEYSTORE_METHOD(open_or_create);
+KEYSTORE_METHOD(open);
+KEYSTORE_METHOD(from_id);
+/* pairs.c */
+KEYSTORE_METHOD(get_key);
+KEYSTORE_METHOD(get_key_into);
+KEYSTORE_METHOD(record);
+KEYSTORE_METHOD(put);
+KEYSTORE_METHOD(rotate);
+KEYSTORE_METHOD(revoke);
+KEYSTORE_METHOD(delete);
+/* care.c: METH_NOARGS */
+KEYSTORE_NOARGS(stats);
+KEYSTORE_NOARGS(verify);
+KEYSTORE_NOARGS(destroy);
+
+#endif

@@ -1,0 +1,155 @@
+/* reading.c: looking up. Readers go straight to the index, store nothing and wait for
+ * nobody; keys pass through a private image that is wiped. */
+#include <string.h>
+
+#include "error.h"
+#include "previous.h"
+
+/* Lookups of a batch whose cache lines are fetched together. */
+#define GROUP 16u
+
+/* A key leaves only into room that holds all of it. */
+static int give(const shk_store *store, const uint64_t *words, const struct shk_record *record,
+                void *key_out, size_t capacity)
+{
+    if (record->key_length > capacity)
+        return shk__fail(SHK_E_INVALID, "the key has %u bytes, the buffer %zu", record->key_length,
+                         capacity);
+    memcpy(key_out, shk__image_key(store, words), record->key_length);
+    return 0;
+}
+
+static int read_record(const shk_store *store, const struct shk__query *query, bool usable_only,
+                       struct shk_record *out, void *key_out, size_t capacity)
+{
+    struct shk__image image;
+    int rc = shk__image_open_empty(store, &image);
+    if (rc < 0)
+        return rc;
+    struct shk_record record;
+    rc = shk__index_read(store, query, image.words);
+    if (rc == 0) {
+        shk__image_describe(store, image.words, &record);
+        if (usable_only)
+            rc = shk__record_usable(&record);
+        if (rc == 0)
+            rc = give(store, image.words, &record, key_out, capacity);
+        if (rc == 0)
+            *out = record;
+    }
+    shk__image_close(store, &image);
+    return rc;
+}
+
+int shk_store_record(const shk_store *store, struct shk_bytes client, struct shk_bytes server,
+                     struct shk_record *out, void *key_out, size_t capacity)
+{
+    struct shk__query query;
+    int rc = shk__query_make(store, client, server, &query);
+    return rc < 0 ? rc : read_record(store, &query, false, out, key_out, capacity);
+}
+
+int shk_store_get_key(const shk_store *store, struct shk_bytes client, struct shk_bytes server,
+                      void *key_out, size_t capacity, size_t *length)
+{
+    struct shk__query query;
+    struct shk_record record;
+    int rc = shk__query_make(store, client, server, &query);
+    if (rc == 0)
+        rc = read_record(store, &query, true, &record, key_out, capacity);
+    if (rc == 0)
+        *length = record.key_length;
+    return rc;
+}
+
+/* The pair's record first: it says whether there is a previous key, and where. */
+static int read_by_id(const shk_store *store, const struct shk__query *query, int32_t key_id,
+                      uint64_t *words, struct shk_record *out)
+{
+    int rc = shk__index_read(store, query, words);
+    if (rc < 0)
+        return rc;
+    struct shk_record current;
+    struct shk__query previous;
+    shk__image_describe(store, words, &current);
+    *out = current;
+    rc = shk__record_usable(&current);
+    if (rc < 0 || current.key_id == key_id)
+        return rc;
+    if (shk__previous_query(store, query, shk__image_flags(words), &previous)) {
+        rc = shk__index_read(store, &previous, words);
+        if (rc == 0) {
+            shk__image_describe(store, words, out);
+            if (out->key_id == key_id && !shk__record_expired(out))
+                return 0;
+        } else if (rc != SHK_E_ABSENT)
+            return rc;
+    }
+    return shk__fail(SHK_E_ABSENT, "the pair's key id is %d, and %d is not its previous one",
+                     current.key_id, key_id);
+}
+
+int shk_store_get_key_by_id(const shk_store *store, struct shk_bytes client,
+                            struct shk_bytes server, int32_t key_id, void *key_out, size_t capacity,
+                            size_t *length)
+{
+    struct shk__query query;
+    struct shk__image image;
+    struct shk_record record;
+    int rc = shk__query_make(store, client, server, &query);
+    if (rc == 0)
+        rc = shk__image_open_empty(store, &image);
+    if (rc < 0)
+        return rc;
+    rc = read_by_id(store, &query, key_id, image.words, &record);
+    if (rc == 0)
+        rc = give(store, image.words, &record, key_out, capacity);
+    if (rc == 0)
+        *length = record.key_length;
+    shk__image_close(store, &image);
+    return rc;
+}
+
+/* At most GROUP lookups; the number found. */
+static int read_group(const shk_store *store, const struct shk_pair *pairs, size_t count,
+                      unsigned char *keys, size_t stride, uint32_t *lengths, int *results)
+{
+    struct shk__query queries[GROUP];
+    int found = 0;
+    for (size_t i = 0; i < count; i++) {
+        int rc = shk__query_make(store, pairs[i].client, pairs[i].server, &queries[i]);
+        if (rc < 0)
+            return rc;
+        shk__index_prefetch_bucket(store, &queries[i]);
+    }
+    for (size_t i = 0; i < count; i++)
+        shk__index_prefetch_slot(store, &queries[i]);
+    for (size_t i = 0; i < count; i++) {
+        struct shk_record record;
+        int rc = read_record(store, &queries[i], true, &record, keys + i * stride, stride);
+        if (rc < 0 && rc != SHK_E_ABSENT && rc != SHK_E_REVOKED && rc != SHK_E_EXPIRED)
+            return rc;
+        results[i] = rc;
+        if (rc == 0)
+            lengths[i] = record.key_length;
+        found += rc == 0;
+    }
+    return found;
+}
+
+int shk_store_get_many(const shk_store *store, const struct shk_pair *pairs, size_t count,
+                       void *keys_out, size_t stride, uint32_t *lengths, int *results)
+{
+    int found = 0;
+    if (count > INT32_MAX)
+        return shk__fail(SHK_E_INVALID, "%zu pairs at once; at most %d", count, INT32_MAX);
+    for (size_t from = 0; from < count; from += GROUP) {
+        size_t group = count - from < GROUP ? count - from : GROUP;
+        int rc = read_group(store, pairs + from, group, (unsigned char *)keys_out + from * stride,
+                            stride, lengths + from, results + from);
+        if (rc < 0)
+            return rc;
+        found += rc;
+    }
+    return found;
+}
