@@ -55,17 +55,6 @@ static inline void shk__store_words(uint64_t *to, const uint64_t *from, size_t w
         shk__store(to, *from);
 }
 
-/* Hints: the line will be read, or stored to. Any address is allowed. */
-static inline void shk__prefetch(const void *at)
-{
-    __builtin_prefetch(at, 0);
-}
-
-static inline void shk__prefetch_to_store(const void *at)
-{
-    __builtin_prefetch(at, 1);
-}
-
 static inline void shk__pause(void)
 {
 #if defined(__x86_64__)

@@ -44,79 +44,64 @@ int shk__query_make(const shk_store *store, struct shk_bytes client, struct shk_
     return 0;
 }
 
-/* A bit for each way whose entry has the tag. Without branches: which way it is can't be
- * predicted, and a wrong guess costs more than looking at all seven. */
-static SHK__ALWAYS_INLINE unsigned ways_with(const struct shk_bucket_shm *bucket, uint16_t tag)
-{
-#define WAY(i) ((unsigned)(shk__entry_tag(shk__load(&bucket->entries[i])) == tag) << (i))
-    _Static_assert(SHK_WAYS == 7, "ways_with");
-    return WAY(0) | WAY(1) | WAY(2) | WAY(3) | WAY(4) | WAY(5) | WAY(6);
-#undef WAY
-}
-
 void shk__index_prefetch_bucket(const shk_store *store, const struct shk__query *query)
 {
-    shk__prefetch(shk__bucket(store, query->home));
+    __builtin_prefetch(shk__bucket(store, query->home));
 }
 
 void shk__index_prefetch_slot(const shk_store *store, const struct shk__query *query)
 {
     const struct shk_bucket_shm *bucket = shk__bucket(store, query->home);
-    unsigned ways = ways_with(bucket, query->tag);
-    if (!ways)
-        return;
-    uint32_t slot = shk__entry_slot(shk__load(&bucket->entries[__builtin_ctz(ways)]));
-    if (slot >= store->geometry.slots)
-        return;
-    const char *line = (const char *)shk__slot(store, slot);
-    for (uint32_t at = 0; at < store->geometry.record_size && at < 4 * SHK_LINE; at += SHK_LINE)
-        shk__prefetch(line + at);
+    for (unsigned way = 0; way < SHK_WAYS; way++) {
+        uint64_t entry = shk__load(&bucket->entries[way]);
+        uint32_t slot = shk__entry_slot(entry);
+        if (shk__entry_tag(entry) != query->tag || slot >= store->geometry.slots)
+            continue;
+        const char *line = (const char *)shk__slot(store, slot);
+        for (uint32_t at = 0; at < store->geometry.record_size && at < 4 * SHK_LINE; at += SHK_LINE)
+            __builtin_prefetch(line + at);
+    }
 }
 
-/* The ids of a record begin in the middle of a word. Compared in registers: what was just
- * stored word by word is best loaded so again. */
-_Static_assert(SHK_IDS_OFFSET % 8 == 4, "is_wanted");
-
-static inline uint64_t ids_word(const uint64_t *from, size_t i)
+static uint64_t difference(const uint64_t *record, const uint64_t *wanted, size_t i)
 {
-    return shk__load(&from[i]) >> 32 | shk__load(&from[i + 1]) << 32;
+    return shk__image_ids_word(record, i) ^ wanted[i];
 }
 
-static bool same_words(const uint64_t *from, const uint64_t *wanted, size_t size)
+static bool same_ids(const uint64_t *record, const uint64_t *wanted, size_t size)
 {
     for (size_t i = 0; i < size / 8; i++)
-        if (ids_word(from, i) != wanted[i])
+        if (difference(record, wanted, i))
             return false;
-    uint64_t mask = ~(~UINT64_C(0) << 8 * (size % 8));
-    return mask == 0 || ((ids_word(from, size / 8) ^ wanted[size / 8]) & mask) == 0;
+    return size % 8 == 0 || difference(record, wanted, size / 8) << (64 - 8 * (size % 8)) == 0;
 }
 
 static inline bool is_wanted(const shk_store *store, const uint64_t *words,
                              const struct shk__query *query)
 {
-    const uint64_t *from = words + SHK_IDS_OFFSET / 8, *wanted = query->pair.words;
+    const uint64_t *wanted = query->pair.words;
     const size_t size = 2 * (size_t)store->geometry.id_size;
     if ((shk__image_flags(words) & SHK_FLAGS_IS_PREVIOUS) != query->role)
         return false;
     if (SHK__LIKELY(size == 3 * 8)) /* the default */
-        return ((ids_word(from, 0) ^ wanted[0]) | (ids_word(from, 1) ^ wanted[1]) |
-                (ids_word(from, 2) ^ wanted[2])) == 0;
-    return same_words(from, wanted, size);
+        return (difference(words, wanted, 0) | difference(words, wanted, 1) |
+                difference(words, wanted, 2)) == 0;
+    return same_ids(words, wanted, size);
 }
 
 /* One pass over the probe sequence: 0, ABSENT, or 1 + the reading that broke it off. */
 static SHK__ALWAYS_INLINE int pass(const shk_store *store, const struct shk__query *query,
-                                   uint64_t *words)
+                                   uint64_t *words, bool all)
 {
     uint32_t number = query->home;
     for (uint32_t probe = 0; probe < store->geometry.probe_limit; probe++) {
         const struct shk_bucket_shm *bucket = shk__bucket(store, number);
-        for (unsigned ways = ways_with(bucket, query->tag); ways; ways &= ways - 1) {
-            const uint64_t *at = &bucket->entries[__builtin_ctz(ways)];
+        for (unsigned way = 0; way < SHK_WAYS; way++) {
+            const uint64_t *at = &bucket->entries[way];
             uint64_t entry = shk__load(at);
             if (shk__entry_tag(entry) != query->tag || entry == 0)
-                continue; /* empty, or it was deleted since */
-            enum shk__reading reading = shk__slot_read(store, entry, at, words);
+                continue;
+            enum shk__reading reading = shk__slot_copy(store, entry, at, words, all);
             if (!SHK__LIKELY(reading == SHK__READ))
                 return 1 + (int)reading;
             if (is_wanted(store, words, query))
@@ -139,7 +124,7 @@ static int read_on(const shk_store *store, const struct shk__query *query, uint6
         disagreements += rc == 1 + SHK__DISAGREES;
         if (copies == COPIES_MAX || disagreements == DISAGREEMENTS_MAX)
             break;
-        rc = pass(store, query, words);
+        rc = pass(store, query, words, true);
         if (rc == 0)
             return 0;
     }
@@ -155,12 +140,23 @@ static int read_on(const shk_store *store, const struct shk__query *query, uint6
     return shk__fail(SHK_E_CORRUPT, "a record changed under each of %d copies", COPIES_MAX);
 }
 
-int shk__index_read(const shk_store *store, const struct shk__query *query, uint64_t *words)
+static SHK__ALWAYS_INLINE int read_first(const shk_store *store, const struct shk__query *query,
+                                         uint64_t *words, bool all)
 {
     int rc = SHK_E_ABSENT;
     if (SHK__LIKELY(shk__load(&shk__header(store)->state) == SHK_STATE_LIVE))
-        rc = pass(store, query, words);
-    return rc == 0 ? 0 : read_on(store, query, words, rc);
+        rc = pass(store, query, words, all);
+    return SHK__LIKELY(rc == 0) ? 0 : read_on(store, query, words, rc);
+}
+
+int shk__index_read(const shk_store *store, const struct shk__query *query, uint64_t *words)
+{
+    return read_first(store, query, words, true);
+}
+
+int shk__index_read_key(const shk_store *store, const struct shk__query *query, uint64_t *words)
+{
+    return read_first(store, query, words, false);
 }
 
 int shk__entry_read(const shk_store *store, const uint64_t *at, uint64_t *words)
@@ -186,29 +182,29 @@ int shk__entry_read(const shk_store *store, const uint64_t *at, uint64_t *words)
 int shk__index_find_locked(const shk_store *store, const struct shk__query *query,
                            struct shk__place *out)
 {
-    struct shk__place room = {0};
+    struct shk__place room = {0}, here = {0};
     bool found_room = false, search = true;
     uint32_t number = query->home;
-    for (uint32_t passed = 0; passed < store->geometry.probe_limit; passed++) {
+    for (here.passed = 0; here.passed < store->geometry.probe_limit; here.passed++) {
         const struct shk_bucket_shm *bucket = shk__bucket(store, number);
-        const uint64_t first = (uint64_t)number * SHK_WAYS;
-        for (unsigned ways = search ? ways_with(bucket, query->tag) : 0; ways; ways &= ways - 1) {
-            unsigned way = (unsigned)__builtin_ctz(ways);
-            uint64_t word = shk__load(&bucket->entries[way]);
-            uint32_t slot = shk__entry_slot(word);
-            if (word == 0)
-                continue;
-            if (slot >= store->geometry.slots)
-                return shk__fail(SHK_E_CORRUPT, "entry %llu names slot %u of %u",
-                                 (unsigned long long)first + way, slot, store->geometry.slots);
-            if (is_wanted(store, (const uint64_t *)shk__slot(store, slot), query)) {
-                *out = (struct shk__place){first + way, word, passed};
-                return 0;
+        for (unsigned way = 0; way < SHK_WAYS; way++) {
+            here.target = (uint64_t)number * SHK_WAYS + way;
+            here.word = shk__load(&bucket->entries[way]);
+            if (here.word == 0) {
+                if (!found_room)
+                    room = here;
+                found_room = true;
+            } else if (search && shk__entry_tag(here.word) == query->tag) {
+                uint32_t slot = shk__entry_slot(here.word);
+                if (slot >= store->geometry.slots)
+                    return shk__fail(SHK_E_CORRUPT, "entry %llu names slot %u of %u",
+                                     (unsigned long long)here.target, slot,
+                                     store->geometry.slots);
+                if (is_wanted(store, (const uint64_t *)shk__slot(store, slot), query)) {
+                    *out = here;
+                    return 0;
+                }
             }
-        }
-        for (unsigned way = 0; way < SHK_WAYS && !found_room; way++) {
-            found_room = shk__load(&bucket->entries[way]) == 0;
-            room = (struct shk__place){first + way, 0, passed};
         }
         search = search && shk__load(&bucket->overflow) != 0;
         if (!search && found_room)

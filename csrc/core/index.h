@@ -38,6 +38,8 @@ void shk__index_prefetch_slot(const shk_store *store, const struct shk__query *q
 
 /* The pair's image, or ABSENT, REMOVED, CORRUPT. Waits for nobody, stores nothing. */
 int shk__index_read(const shk_store *store, const struct shk__query *query, uint64_t *words);
+/* The same for one who asks for the key alone: see shk__slot_copy. */
+int shk__index_read_key(const shk_store *store, const struct shk__query *query, uint64_t *words);
 
 /* The record that an entry names, for walks: 1, 0 where it is empty, CORRUPT. */
 int shk__entry_read(const shk_store *store, const uint64_t *at, uint64_t *words);

@@ -27,7 +27,8 @@ static int read_record(const shk_store *store, const struct shk__query *query, b
     if (rc < 0)
         return rc;
     struct shk_record record;
-    rc = shk__index_read(store, query, image.words);
+    rc = usable_only ? shk__index_read_key(store, query, image.words)
+                     : shk__index_read(store, query, image.words);
     if (rc == 0) {
         shk__image_describe(store, image.words, &record);
         if (usable_only)

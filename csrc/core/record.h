@@ -65,6 +65,15 @@ static inline const unsigned char *shk__image_ids(const uint64_t *words)
 {
     return (const unsigned char *)words + SHK_IDS_OFFSET;
 }
+/* Bytes 8 * i and following of the ids, which begin in the middle of a word: of an image or
+ * of a slot. Read as words, as they were just written: a load waits for stores that it
+ * crosses. */
+_Static_assert(SHK_IDS_OFFSET % 8 == 4, "shk__image_ids_word");
+static inline uint64_t shk__image_ids_word(const uint64_t *words, size_t i)
+{
+    const uint64_t *from = words + SHK_IDS_OFFSET / 8 + i;
+    return shk__load(&from[0]) >> 32 | shk__load(&from[1]) << 32;
+}
 static inline const unsigned char *shk__image_key(const shk_store *store, const uint64_t *words)
 {
     return (const unsigned char *)words + store->geometry.key_offset;
@@ -110,9 +119,10 @@ static inline size_t shk__block_words(const shk_store *store, uint32_t key_lengt
 enum shk__reading { SHK__READ, SHK__CHANGED, SHK__DISAGREES };
 /* Copies the slot that `entry`, loaded from *at, names. Stores nothing. CHANGED:
  * a writer has made progress; DISAGREES: the entry stands, the slot has another
- * generation. Only after READ does words mean anything. */
-static inline enum shk__reading shk__slot_read(const shk_store *store, uint64_t entry,
-                                               const uint64_t *at, uint64_t *words)
+ * generation. Only after READ does words mean anything. Without all, the times of a
+ * record that never expires read 0: they stand in a cache line of their own. */
+static SHK__ALWAYS_INLINE enum shk__reading
+shk__slot_copy(const shk_store *store, uint64_t entry, const uint64_t *at, uint64_t *words, bool all)
 {
     const uint32_t number = shk__entry_slot(entry);
     bool good = false;
@@ -128,7 +138,10 @@ static inline enum shk__reading shk__slot_read(const shk_store *store, uint64_t 
             words[0] = generation;
             words[1] = second;
             shk__load_words(words + 2, from + 2, shk__block_words(store, key_length) - 2);
-            shk__load_words(words + times, from + times, 2);
+            if (all || shk__image_flags(words) & SHK_FLAG_EXPIRES)
+                shk__load_words(words + times, from + times, 2);
+            else
+                words[times] = words[times + 1] = 0;
             /* Pairs with the commit's store: the entry first, else a slot recycled through
              * all 16 bits of generation could pass; then the generation, which pairs with
              * retire's first store. */
@@ -142,6 +155,12 @@ static inline enum shk__reading shk__slot_read(const shk_store *store, uint64_t 
         return SHK__READ;
     /* A retirement follows its commit, so an entry that still stands contradicts it. */
     return shk__load(at) != entry ? SHK__CHANGED : SHK__DISAGREES;
+}
+
+static inline enum shk__reading shk__slot_read(const shk_store *store, uint64_t entry,
+                                               const uint64_t *at, uint64_t *words)
+{
+    return shk__slot_copy(store, entry, at, words, true);
 }
 
 /* Under the lock, of a slot that an entry names: all but the key. */
