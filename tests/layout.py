@@ -56,7 +56,7 @@ FIELDS = {
         " previous previous_b",
     ),
     **_fields("ledger", 1216, "head tail high_water records last_key_id previous hand earliest"),
-    **_fields("changes", 1280, "revision woken woken_at waiting"),
+    **_fields("changes", 1280, "revision woken woken_at awaited"),
     **_fields("stats", 1344, "takeovers recoveries reclaimed"),
 }
 

@@ -403,18 +403,15 @@ def test_records_compare_by_every_field(stores: Stores) -> None:
         hash(record)
 
 
-def test_records_and_stores_are_neither_pickled_nor_copied(store: KeyStore) -> None:
+def test_records_are_neither_pickled_nor_copied(store: KeyStore) -> None:
     store.put("a", "b", KEY)
-    for thing, advice in (
-        (store.record("a", "b"), "secret"),
-        (store, f"id .{store.id}. .*from_id"),
-    ):
-        for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
-            with pytest.raises(TypeError, match=advice):
-                pickle.dumps(thing, protocol)
-        for function in (copy.copy, copy.deepcopy):
-            with pytest.raises(TypeError, match=advice):
-                function(thing)
+    record = store.record("a", "b")
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        with pytest.raises(TypeError, match="secret"):
+            pickle.dumps(record, protocol)
+    for function in (copy.copy, copy.deepcopy):
+        with pytest.raises(TypeError, match="secret"):
+            function(record)
 
 
 # Time to live

@@ -150,8 +150,19 @@ def test_verify_finds_a_forgotten_overflow(stores: Stores) -> None:
     assert store.verify().problems == {"overflow": (1, 0)}
 
 
+def test_verify_finds_a_previous_key_that_nobody_names(stores: Stores) -> None:
+    store = stores(10)
+    store.put("c", "s", b"old")
+    store.rotate("c", "s", b"new", grace=60)
+    image = Image(store)
+    current = next(s for s in range(10) if image.get(image.slot(s) + 12, "I") in (2, 4))
+    image.put_in_slot(current, "flags", 0)
+    assert list(store.verify().problems) == ["previous"]
+
+
 def test_every_check_has_its_fault() -> None:
-    assert {check for check, _ in FAULTS.values()} | {"overflow"} == set(CHECKS)
+    elsewhere = {"overflow", "previous"}
+    assert {check for check, _ in FAULTS.values()} | elsewhere == set(CHECKS)
     assert all(CHECKS.values())
 
 

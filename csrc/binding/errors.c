@@ -85,6 +85,7 @@ static int module_add(PyObject *module, const char *full_name, PyObject *class)
 int errors_exec(PyObject *module)
 {
     struct module_state *state = PyModule_GetState(module);
+    state->module = Py_NewRef(module);
     state->error = PyErr_NewExceptionWithDoc(
         "pyshmkey.Error", "Base of the exceptions that no builtin describes.", NULL, NULL);
     if (!state->error || module_add(module, "pyshmkey.Error", state->error) < 0)

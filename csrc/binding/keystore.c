@@ -11,6 +11,8 @@ static void close_now(KeyStore *self)
 {
     shk_store *store = self->store;
     self->store = NULL; /* before anything that could run other code */
+    shk_cursor_close(self->pop_cursor);
+    self->pop_cursor = NULL;
     shk_store_close(store);
 }
 
@@ -48,6 +50,20 @@ void call_begin_without_gil(struct call *call, PyObject *self)
 {
     call_begin(call, self);
     (void)on_wait(call);
+}
+
+void call_hold(PyObject *other)
+{
+    KeyStore *self = (KeyStore *)other;
+    self->calls = calls_here(self) + 1;
+    self->calls_pid = getpid();
+}
+
+void call_release(PyObject *other)
+{
+    KeyStore *self = (KeyStore *)other;
+    if (self->calls_pid == getpid() && --self->calls == 0 && self->closing)
+        close_now(self);
 }
 
 void call_end(struct call *call)
@@ -89,14 +105,32 @@ PyObject *keystore_raise(PyObject *self, int rc, PyObject *client, PyObject *ser
 
 int args_key_bytes(PyObject *argument, Py_buffer *out)
 {
-    if (PyObject_CheckBuffer(argument))
+    if (strcmp(Py_TYPE(argument)->tp_name, "numpy.bytes_") == 0) {
+        PyErr_SetString(PyExc_TypeError, "a key of NumPy's S type has lost its trailing NUL bytes: "
+                                         "use uint8, a V type or objects");
+        return -1;
+    }
+    if (PyObject_CheckBuffer(argument) && !keystore_is_seen_by(argument))
         return PyObject_GetBuffer(argument, out, PyBUF_SIMPLE);
     PyErr_Format(PyExc_TypeError, "a key must be bytes-like, not %.200s",
                  Py_TYPE(argument)->tp_name);
     return -1;
 }
 
-PyObject *keystore_wrap(PyTypeObject *type, shk_store *store)
+static PyObject *uids_tuple(const uid_t *uids, size_t count)
+{
+    PyObject *tuple = PyTuple_New((Py_ssize_t)count);
+    for (size_t i = 0; tuple && i < count; i++) {
+        PyObject *uid = PyLong_FromUnsignedLong(uids[i]);
+        if (!uid)
+            Py_CLEAR(tuple);
+        else
+            PyTuple_SET_ITEM(tuple, (Py_ssize_t)i, uid);
+    }
+    return tuple;
+}
+
+PyObject *keystore_wrap(PyTypeObject *type, shk_store *store, const uid_t *trust, size_t count)
 {
     KeyStore *self = (KeyStore *)type->tp_alloc(type, 0);
     if (!self) {
@@ -105,6 +139,9 @@ PyObject *keystore_wrap(PyTypeObject *type, shk_store *store)
     }
     self->store = store;
     shk_store_info(store, &self->info);
+    self->trust = uids_tuple(trust, count);
+    if (!self->trust)
+        Py_CLEAR(self);
     return (PyObject *)self;
 }
 
@@ -112,6 +149,10 @@ static PyObject *keystore_close(PyObject *self_, PyObject *nothing)
 {
     (void)nothing;
     KeyStore *self = (KeyStore *)self_;
+    if (self->views > 0)
+        return PyErr_Format(PyExc_BufferError,
+                            "can't close the store (id=%d): release its %zd live view%s first",
+                            self->info.id, self->views, self->views == 1 ? "" : "s");
     if (calls_here(self) > 0)
         self->closing = true;
     else if (self->store)
@@ -131,13 +172,20 @@ static PyObject *keystore_exit(PyObject *self, PyObject *const *args, Py_ssize_t
     return keystore_close(self, NULL);
 }
 
-static PyObject *refuse_pickling(PyObject *self, PyObject *protocol)
+/* A pickle names the store and the mode of access; whoever unpickles it opens it anew. */
+static PyObject *keystore_reduce(PyObject *self_, PyObject *nothing)
 {
-    (void)protocol;
-    return PyErr_Format(PyExc_TypeError,
-                        "a KeyStore is a handle of this process and is neither pickled nor copied; "
-                        "pass its id (%d) and open it there with from_id",
-                        ((KeyStore *)self)->info.id);
+    (void)nothing;
+    const KeyStore *self = (KeyStore *)self_;
+    const shk_store *store = keystore_opened(self_);
+    PyObject *opener = store ? PyObject_GetAttrString(state_of(self_)->module, "_open_pickled")
+                             : NULL;
+    if (!opener)
+        return NULL;
+    return Py_BuildValue("(N(iy#OOd))", opener, self->info.id, (const char *)self->info.store_id,
+                         (Py_ssize_t)sizeof self->info.store_id,
+                         self->info.readonly ? Py_True : Py_False, self->trust,
+                         (double)shk_store_lock_timeout(store) / 1e9);
 }
 
 static void dealloc(PyObject *self_)
@@ -148,28 +196,9 @@ static void dealloc(PyObject *self_)
         PyObject_ClearWeakRefs(self_);
     if (self->store)
         close_now(self);
+    Py_XDECREF(self->trust);
     type->tp_free(self_);
     Py_DECREF(type);
-}
-
-static Py_ssize_t length(PyObject *self)
-{
-    shk_store *store = keystore_opened(self);
-    struct shk_stats stats;
-    if (!store)
-        return -1;
-    int rc = shk_store_stats(store, &stats);
-    if (rc < 0) {
-        errors_raise(state_of(self), rc);
-        return -1;
-    }
-    uint64_t capacity = ((KeyStore *)self)->info.capacity;
-    if (stats.records > capacity) {
-        errors_format(state_of(self), SHK_E_CORRUPT, "the store counts %llu pairs, its capacity is "
-                      "%llu", (unsigned long long)stats.records, (unsigned long long)capacity);
-        return -1;
-    }
-    return (Py_ssize_t)stats.records;
 }
 
 static PyObject *name_of(const struct shk_info *info)
@@ -202,6 +231,19 @@ static PyObject *repr(PyObject *self_)
         const struct shk_info *info = &((KeyStore *)self)->info;                                   \
         return expression;                                                                         \
     }
+static PyObject *get_successor(PyObject *self, void *closure)
+{
+    (void)closure;
+    const shk_store *store = keystore_opened(self);
+    struct shk_successor to;
+    if (!store)
+        return NULL;
+    int rc = shk_store_successor(store, &to);
+    if (rc == SHK_E_ABSENT)
+        Py_RETURN_NONE;
+    return rc < 0 ? errors_raise(state_of(self), rc) : PyLong_FromLong(to.id);
+}
+
 ATTRIBUTE(id, PyLong_FromLong(info->id))
 ATTRIBUTE(semaphore_id, PyLong_FromLong(info->semaphore_id))
 ATTRIBUTE(key, PyLong_FromLong(info->key))
@@ -259,6 +301,8 @@ static PyGetSetDef attributes[] = {
     {"readonly", get_readonly, NULL, "True if this handle can't write.", NULL},
     {"store_id", get_store_id, NULL, "16 random bytes that tell this store from any other.", NULL},
     {"created_at", get_created_at, NULL, "Seconds since the epoch.", NULL},
+    {"successor", get_successor, NULL,
+     "The segment id of the store that this one moved to, or None.", NULL},
     {"closed", get_closed, NULL, "True after close().", NULL},
     {"lock_timeout", get_lock_timeout, set_lock_timeout,
      "Seconds that a write of this handle waits for the writers' lock.", NULL},
@@ -290,24 +334,68 @@ static PyMethodDef methods[] = {
            "from_id(shmid, *, readonly=False, trust=(), timeout=2.0, lock_timeout=5.0)\n--\n\n"
            "An existing store by its segment's id."),
     METHOD(put, FAST,
-           "put($self, client, server, key, *, key_id=None, status=Status.VALID, ttl=None)\n--\n\n"
+           "put($self, client, server, key, *, key_id=None, status=Status.VALID, ttl=None,\n"
+           "    if_absent=False, if_key_id=None)\n--\n\n"
            "Inserts or replaces the pair's record; returns its key id."),
     METHOD(get_key, FAST,
-           "get_key($self, client, server, default=<unset>)\n--\n\n"
+           "get_key($self, client, server, default=<unset>, *, key_id=None)\n--\n\n"
            "The pair's key; KeyError, KeyRevokedError or KeyExpiredError, or the default."),
     METHOD(get_key_into, FAST,
-           "get_key_into($self, client, server, buffer)\n--\n\n"
+           "get_key_into($self, client, server, buffer, *, key_id=None)\n--\n\n"
            "Writes the key to the start of a writable buffer; returns its length."),
     METHOD(record, FAST,
            "record($self, client, server)\n--\n\nThe pair's KeyRecord, whatever its status."),
     METHOD(rotate, FAST,
-           "rotate($self, client, server, new_key=None)\n--\n\n"
+           "rotate($self, client, server, new_key=None, *, if_key_id=None, grace=None)\n--\n\n"
            "A new key (random, of the old length, if not given) under the next key id; returns\n"
            "the new KeyRecord."),
     METHOD(revoke, FAST,
            "revoke($self, client, server)\n--\n\nMarks the pair's key as revoked; put revives it."),
     METHOD(delete, FAST,
            "delete($self, client, server)\n--\n\nRemoves the pair and wipes its key."),
+    METHOD(touch, FAST,
+           "touch($self, client, server, *, ttl)\n--\n\nCounts the pair's time to live anew."),
+    METHOD(get, FAST,
+           "get($self, pair, default=None)\n--\n\nThe pair's unexpired KeyRecord, or the default."),
+    METHOD(pop, FAST,
+           "pop($self, pair, default=<unset>)\n--\n\n"
+           "Removes the pair; returns the KeyRecord it had, or the default."),
+    METHOD(popitem, METH_NOARGS,
+           "popitem($self)\n--\n\nRemoves some pair; returns (pair, KeyRecord)."),
+    METHOD(setdefault, FAST,
+           "setdefault($self, pair, default)\n--\n\n"
+           "The pair's KeyRecord; absent, it is given the key or record first."),
+    METHOD(update, METH_O,
+           "update($self, other, /)\n--\n\nput_many(other), which returns a count."),
+    METHOD(clear, METH_NOARGS, "clear($self)\n--\n\nRemoves every pair and wipes its key."),
+    METHOD(keys, METH_NOARGS, "keys($self)\n--\n\nA view of the unexpired pairs."),
+    METHOD(values, METH_NOARGS, "values($self)\n--\n\nA view of the unexpired KeyRecords."),
+    METHOD(items, METH_NOARGS,
+           "items($self)\n--\n\nA view of the unexpired (pair, KeyRecord)."),
+    METHOD(snapshot, METH_NOARGS,
+           "snapshot($self)\n--\n\nA dict of all unexpired pairs as they were at one moment."),
+    METHOD(purge_expired, METH_NOARGS,
+           "purge_expired($self)\n--\n\nWipes and frees every expired record; how many."),
+    METHOD(repair, METH_NOARGS,
+           "repair($self)\n--\n\nRebuilds the store from its records; see RepairReport."),
+    METHOD(copy_to, METH_O,
+           "copy_to($self, target, /)\n--\n\n"
+           "Moves all pairs to an empty store, which this one's handles name from then on."),
+    METHOD(get_many, FAST,
+           "get_many($self, pairs, default=None)\n--\n\n"
+           "The keys of many pairs, a list; the default where one is absent, revoked or expired.\n"
+           "pairs: any iterable of (client, server), a NumPy array included."),
+    METHOD(put_many, FAST,
+           "put_many($self, items)\n--\n\n"
+           "Inserts or replaces many records under one lock, all or none; returns how many.\n"
+           "items: a mapping from (client, server) to keys or KeyRecords, or an iterable of\n"
+           "(client, server, key) or ((client, server), key)."),
+    METHOD(delete_many, FAST,
+           "delete_many($self, pairs)\n--\n\n"
+           "Removes many pairs under one lock and wipes their keys; returns how many there were."),
+    METHOD(to_numpy, METH_NOARGS,
+           "to_numpy($self)\n--\n\n"
+           "All unexpired records as they were at one moment: a copy, as a structured array."),
     METHOD(stats, METH_NOARGS, "stats($self)\n--\n\nCounters of the store."),
     METHOD(verify, METH_NOARGS,
            "verify($self)\n--\n\nChecks every invariant of the store; see VerifyReport."),
@@ -316,7 +404,8 @@ static PyMethodDef methods[] = {
     METHOD(close, METH_NOARGS, "close($self)\n--\n\nDetaches; the store itself stays."),
     {"__enter__", keystore_enter, METH_NOARGS, NULL},
     {"__exit__", (PyCFunction)(void (*)(void))keystore_exit, METH_FASTCALL, NULL},
-    {"__reduce_ex__", refuse_pickling, METH_O, "Refused: a handle belongs to its process."},
+    {"__reduce__", keystore_reduce, METH_NOARGS,
+     "Pickles id, store id and mode of access; unpickling opens the store anew."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -334,14 +423,23 @@ static PyType_Slot slots[] = {
     {Py_tp_methods, methods},
     {Py_tp_members, members},
     {Py_tp_getset, attributes},
-    {Py_mp_length, length},
+    {Py_mp_length, mapping_length},
+    {Py_mp_subscript, mapping_subscript},
+    {Py_mp_ass_subscript, mapping_assign},
+    {Py_sq_contains, mapping_contains},
+    {Py_tp_iter, keystore_iterate},
+    {Py_tp_richcompare, mapping_compare},
+    {Py_tp_hash, PyObject_HashNotImplemented},
+    {Py_bf_getbuffer, keystore_getbuffer},
+    {Py_bf_releasebuffer, keystore_releasebuffer},
     {0, NULL},
 };
 
 static PyType_Spec spec = {
     .name = "pyshmkey.KeyStore",
     .basicsize = sizeof(KeyStore),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE |
+             Py_TPFLAGS_MAPPING,
     .slots = slots,
 };
 
@@ -349,7 +447,8 @@ int keystore_exec(PyObject *module)
 {
     struct module_state *state = PyModule_GetState(module);
     state->keystore_type = PyType_FromModuleAndSpec(module, &spec, NULL);
-    if (!state->keystore_type)
+    if (!state->keystore_type ||
+        keystore_register(state->keystore_type, "MutableMapping") < 0)
         return -1;
     return PyModule_AddType(module, (PyTypeObject *)state->keystore_type);
 }

@@ -22,12 +22,18 @@ typedef struct {
     pid_t calls_pid;      /* a forked child has none of its parent's, but for */
     Py_ssize_t handling;  /* those that run signal handlers, one of which may have forked it */
     bool closing;
-    struct shk_info info; /* stays after close */
+    struct shk_info info;    /* stays after close */
+    PyObject *trust;         /* tuple of uids, for those who unpickle */
+    shk_cursor *pop_cursor;  /* where popitem goes on; NULL: at the start */
+    Py_ssize_t views;        /* live buffers: none may outlive the mapping */
     PyObject *weakrefs;
 } KeyStore;
 
+/* Declares the type a virtual subclass of collections.abc.<name>. */
+int keystore_register(PyObject *type, const char *name);
+
 /* Takes over the handle, or closes it where there is no object for it. */
-PyObject *keystore_wrap(PyTypeObject *type, shk_store *store);
+PyObject *keystore_wrap(PyTypeObject *type, shk_store *store, const uid_t *trust, size_t count);
 
 /* The handle, or NULL with ValueError set. To be asked after the arguments were converted,
  * which may run any code. */
@@ -49,6 +55,9 @@ void call_begin(struct call *call, PyObject *self);
 /* For calls that take long whatever happens. */
 void call_begin_without_gil(struct call *call, PyObject *self);
 void call_end(struct call *call);
+/* A second handle that a call without the GIL uses is not closed meanwhile either. */
+void call_hold(PyObject *other);
+void call_release(PyObject *other);
 
 /* The ids of a pair, as the library takes them. */
 struct pair {
@@ -73,6 +82,16 @@ static inline int pair_borrow(PyObject *client, PyObject *server, struct pair *o
 }
 /* Raises; a missing pair is named by the arguments themselves, as a dict would. */
 PyObject *keystore_raise(PyObject *self, int rc, PyObject *client, PyObject *server);
+
+/* pairs.c: the pair's KeyRecord, whatever its status. NULL with *code < 0 and no exception
+ * yet, or with an exception. */
+PyObject *record_of(PyObject *self, const struct shk_pair *ids, int *code);
+PyObject *pair_record(PyObject *self, PyObject *client, PyObject *server, int *code);
+/* 0, or -1 with an exception. */
+int pair_put(PyObject *self, PyObject *client, PyObject *server, const struct shk_put *what,
+             int32_t *key_id);
+/* A store, or a memoryview of one. */
+bool keystore_is_seen_by(PyObject *object);
 
 /* A key as callers give it: bytes-like, but not a store. */
 int args_key_bytes(PyObject *argument, Py_buffer *out);
@@ -109,9 +128,39 @@ KEYSTORE_METHOD(put);
 KEYSTORE_METHOD(rotate);
 KEYSTORE_METHOD(revoke);
 KEYSTORE_METHOD(delete);
+KEYSTORE_METHOD(touch);
+/* mapping.c */
+PyObject *mapping_subscript(PyObject *self, PyObject *pair);
+int mapping_assign(PyObject *self, PyObject *pair, PyObject *value);
+int mapping_contains(PyObject *self, PyObject *pair);
+Py_ssize_t mapping_length(PyObject *self);
+PyObject *mapping_compare(PyObject *self, PyObject *other, int operation);
+KEYSTORE_METHOD(get);
+KEYSTORE_METHOD(pop);
+KEYSTORE_METHOD(setdefault);
+KEYSTORE_NOARGS(popitem);
+KEYSTORE_NOARGS(clear);
+KEYSTORE_NOARGS(snapshot);
+PyObject *keystore_update(PyObject *self, PyObject *other); /* METH_O */
+/* iteration.c */
+PyObject *keystore_iterate(PyObject *self);
+KEYSTORE_NOARGS(keys);
+KEYSTORE_NOARGS(values);
+KEYSTORE_NOARGS(items);
+/* batch.c */
+KEYSTORE_METHOD(get_many);
+KEYSTORE_METHOD(put_many);
+KEYSTORE_METHOD(delete_many);
+/* view.c; to_numpy: METH_NOARGS */
+int keystore_getbuffer(PyObject *self, Py_buffer *view, int flags);
+void keystore_releasebuffer(PyObject *self, Py_buffer *view);
+KEYSTORE_NOARGS(to_numpy);
 /* care.c: METH_NOARGS */
 KEYSTORE_NOARGS(stats);
 KEYSTORE_NOARGS(verify);
+KEYSTORE_NOARGS(purge_expired);
+KEYSTORE_NOARGS(repair);
 KEYSTORE_NOARGS(destroy);
+PyObject *keystore_copy_to(PyObject *self, PyObject *target); /* METH_O */
 
 #endif

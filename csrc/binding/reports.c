@@ -1,4 +1,4 @@
-/* reports.c: StoreStats, VerifyReport and CHECKS. */
+/* reports.c: StoreStats, VerifyReport and CHECKS, RepairReport and DROPS. */
 #include "reports.h"
 
 static PyStructSequence_Field stats_fields[] = {
@@ -27,6 +27,15 @@ static PyStructSequence_Field report_fields[] = {
 static PyStructSequence_Desc report_description = {
     "pyshmkey.VerifyReport", "What KeyStore.verify found; CHECKS says what each check means.",
     report_fields, 5};
+
+static PyStructSequence_Field repair_fields[] = {
+    {"kept", "records that stand, previous keys included"},
+    {"restored", "of them those that the index had lost"},
+    {"dropped", "dict: name of a reason -> (times, first slot or entry); DROPS says what it means"},
+    {NULL, NULL},
+};
+static PyStructSequence_Desc repair_description = {
+    "pyshmkey.RepairReport", "What KeyStore.repair did.", repair_fields, 3};
 
 /* Fills a struct sequence with new references; any of them may be NULL. */
 static PyObject *sequence(PyObject *type, PyObject **items, Py_ssize_t count)
@@ -60,25 +69,47 @@ PyObject *reports_stats(struct module_state *state, const struct shk_stats *stat
     return sequence(state->stats_type, items, 8);
 }
 
-static PyObject *problems_dict(const struct shk_report *report)
+typedef const char *describe(int number);
+
+static const char *check_name(int number)
 {
-    PyObject *problems = PyDict_New();
-    for (int i = 0; problems && i < SHK_CHECK_COUNT; i++) {
-        if (!report->faults[i])
+    return shk_check_name((enum shk_check)number);
+}
+
+static const char *check_text(int number)
+{
+    return shk_check_text((enum shk_check)number);
+}
+
+static const char *drop_name(int number)
+{
+    return shk_drop_name((enum shk_drop)number);
+}
+
+static const char *drop_text(int number)
+{
+    return shk_drop_text((enum shk_drop)number);
+}
+
+/* name -> (times, first), of what was found at all. */
+static PyObject *found_dict(int count, const uint64_t *times, const uint64_t *first, describe *name)
+{
+    PyObject *dict = PyDict_New();
+    for (int i = 0; dict && i < count; i++) {
+        if (!times[i])
             continue;
-        PyObject *found = Py_BuildValue("(KK)", (unsigned long long)report->faults[i],
-                                        (unsigned long long)report->first[i]);
-        if (!found ||
-            PyDict_SetItemString(problems, shk_check_name((enum shk_check)i), found) < 0)
-            Py_CLEAR(problems);
+        PyObject *found = Py_BuildValue("(KK)", (unsigned long long)times[i],
+                                        (unsigned long long)first[i]);
+        if (!found || PyDict_SetItemString(dict, name(i), found) < 0)
+            Py_CLEAR(dict);
         Py_XDECREF(found);
     }
-    return problems;
+    return dict;
 }
 
 PyObject *reports_verify(struct module_state *state, const struct shk_report *report)
 {
-    PyObject *problems = problems_dict(report);
+    PyObject *problems = found_dict(SHK_CHECK_COUNT, report->faults, report->first, check_name);
     if (!problems)
         return NULL;
     PyObject *items[] = {
@@ -91,17 +122,29 @@ PyObject *reports_verify(struct module_state *state, const struct shk_report *re
     return sequence(state->report_type, items, 5);
 }
 
-static int add_checks(PyObject *module)
+PyObject *reports_repair(struct module_state *state, const struct shk_repair_report *report)
 {
-    PyObject *checks = PyDict_New();
-    for (int i = 0; checks && i < SHK_CHECK_COUNT; i++) {
-        PyObject *text = PyUnicode_FromString(shk_check_text((enum shk_check)i));
-        if (!text || PyDict_SetItemString(checks, shk_check_name((enum shk_check)i), text) < 0)
-            Py_CLEAR(checks);
-        Py_XDECREF(text);
+    PyObject *items[] = {
+        PyLong_FromUnsignedLongLong(report->kept),
+        PyLong_FromUnsignedLongLong(report->restored),
+        found_dict(SHK_DROP_COUNT, report->dropped, report->first, drop_name),
+    };
+    return sequence(state->repair_type, items, 3);
+}
+
+/* A dict of the module: name -> meaning. */
+static int add_meanings(PyObject *module, const char *what, int count, describe *name,
+                        describe *text)
+{
+    PyObject *dict = PyDict_New();
+    for (int i = 0; dict && i < count; i++) {
+        PyObject *meaning = PyUnicode_FromString(text(i));
+        if (!meaning || PyDict_SetItemString(dict, name(i), meaning) < 0)
+            Py_CLEAR(dict);
+        Py_XDECREF(meaning);
     }
-    int rc = checks ? PyModule_AddObjectRef(module, "CHECKS", checks) : -1;
-    Py_XDECREF(checks);
+    int rc = dict ? PyModule_AddObjectRef(module, what, dict) : -1;
+    Py_XDECREF(dict);
     return rc;
 }
 
@@ -110,9 +153,12 @@ int reports_exec(PyObject *module)
     struct module_state *state = PyModule_GetState(module);
     state->stats_type = (PyObject *)PyStructSequence_NewType(&stats_description);
     state->report_type = (PyObject *)PyStructSequence_NewType(&report_description);
-    if (!state->stats_type || !state->report_type ||
+    state->repair_type = (PyObject *)PyStructSequence_NewType(&repair_description);
+    if (!state->stats_type || !state->report_type || !state->repair_type ||
         PyModule_AddObjectRef(module, "StoreStats", state->stats_type) < 0 ||
-        PyModule_AddObjectRef(module, "VerifyReport", state->report_type) < 0)
+        PyModule_AddObjectRef(module, "VerifyReport", state->report_type) < 0 ||
+        PyModule_AddObjectRef(module, "RepairReport", state->repair_type) < 0 ||
+        add_meanings(module, "CHECKS", SHK_CHECK_COUNT, check_name, check_text) < 0)
         return -1;
-    return add_checks(module);
+    return add_meanings(module, "DROPS", SHK_DROP_COUNT, drop_name, drop_text);
 }

@@ -16,6 +16,7 @@ enum {
 
 /* Every member is one object reference: module.c visits and clears the struct as an array. */
 struct module_state {
+    PyObject *module;                   /* pyshmkey._core itself */
     PyObject *error;                    /* pyshmkey.Error */
     PyObject *exceptions[ERROR_COUNT];  /* in the order of SHK_CODES; a builtin where one fits */
     PyObject *segmentstat_type;
@@ -25,6 +26,9 @@ struct module_state {
     PyObject *keystore_type;
     PyObject *stats_type;
     PyObject *report_type;
+    PyObject *repair_type;
+    PyObject *iterator_type; /* over pairs, KeyRecords or both */
+    PyObject *view_types[3]; /* keys, values, items */
 };
 
 /* Of an instance of one of our types; none of them can be subclassed. */
@@ -40,6 +44,8 @@ int segmentstat_exec(PyObject *module);
 int segment_exec(PyObject *module);
 int keyrecord_exec(PyObject *module);
 int keystore_exec(PyObject *module);
+int iteration_exec(PyObject *module);
+int openers_exec(PyObject *module);
 int reports_exec(PyObject *module);
 
 #endif

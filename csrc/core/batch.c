@@ -106,20 +106,26 @@ static int check_key_ids(const shk_store *store, const struct shk_item *items, s
 
 /* ---------------------------------------------------------------- put_many -- */
 
+int shk_store_check_pair(const shk_store *store, const struct shk_pair *pair)
+{
+    struct shk__pair made;
+    return shk__pair_make(store, pair->client, pair->server, &made);
+}
+
+int shk_store_check_item(const shk_store *store, const struct shk_item *item)
+{
+    int rc = shk__put_check(store, &item->what);
+    if (rc == 0 && item->what.condition != SHK_ALWAYS)
+        rc = shk__fail(SHK_E_INVALID, "an item with a condition, which only single puts take");
+    return rc < 0 ? rc : shk_store_check_pair(store, &item->pair);
+}
+
 static int check_items(const shk_store *store, const struct shk_item *items, size_t count)
 {
-    for (size_t i = 0; i < count; i++) {
-        struct shk__query query;
-        int rc = shk__put_check(store, &items[i].what);
-        if (rc == 0 && items[i].what.condition != SHK_ALWAYS)
-            rc = shk__fail(SHK_E_INVALID, "item %zu has a condition, which only single puts take",
-                           i);
-        if (rc == 0)
-            rc = shk__query_make(store, items[i].pair.client, items[i].pair.server, &query);
-        if (rc < 0)
-            return rc;
-    }
-    return 0;
+    int rc = 0;
+    for (size_t i = 0; i < count && rc == 0; i++)
+        rc = shk_store_check_item(store, &items[i]);
+    return rc;
 }
 
 static int put_all_locked(const shk_store *store, struct shk_item *items, size_t count,
@@ -183,7 +189,7 @@ int shk_store_delete_many(shk_store *store, const struct shk_pair *pairs, size_t
     uint64_t done = 0;
     int rc = 0;
     for (size_t i = 0; i < count && rc == 0; i++)
-        rc = shk__query_make(store, pairs[i].client, pairs[i].server, &queries[0]);
+        rc = shk_store_check_pair(store, &pairs[i]);
     if (rc == 0)
         rc = shk__store_begin(store);
     if (rc < 0)

@@ -133,8 +133,7 @@ int shk_store_purge_expired(shk_store *store, uint64_t *purged)
         uint32_t chunk_end = slots - from < PURGE_CHUNK ? slots : from + PURGE_CHUNK;
         for (; from < chunk_end && rc >= 0; from++) {
             uint64_t expires = expiry_of(store, from);
-            if (expires && expires <= now)
-                rc = reclaim(store, from);
+            rc = expires && expires <= now ? reclaim(store, from) : 0;
             count += rc > 0;
         }
         shk__store_end(store);

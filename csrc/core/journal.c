@@ -32,6 +32,8 @@ static void announce(const shk_store *store, const struct shk_journal_shm *j, ui
     const size_t ids_size = 2 * (size_t)store->geometry.id_size;
     const uint64_t *record = (const uint64_t *)shk__slot(store, slot);
     struct shk_ring_shm *change = shk__ring_at(store, j->revision);
+    if (shk__load(&change->revision) == j->revision + 1)
+        return; /* complete, and perhaps being read: its writer died later */
     uint64_t *ids = (uint64_t *)(change + 1);
     shk__store(&change->revision, 0);
     shk__store(&change->kind, j->kind);

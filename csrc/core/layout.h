@@ -105,10 +105,10 @@ struct shk_ledger_shm {
 
 struct shk_changes_shm {
     uint64_t revision; /* commits; its low half (little-endian: at offset 0) is a futex */
-    uint64_t woken;    /* the revision for which waiters were woken last */
+    uint64_t woken;    /* waiters with an older revision than this were woken */
     uint64_t woken_at; /* CLOCK_MONOTONIC, coarse */
-    uint32_t waiting;  /* a waiter that may write sleeps: wake it at once */
-    uint32_t reserved[9];
+    uint64_t awaited;  /* the newest revision that a waiter who may write waits on, plus 1 */
+    uint64_t reserved[4];
 };
 
 struct shk_stats_shm {

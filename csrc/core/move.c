@@ -13,6 +13,7 @@
 #include "error.h"
 #include "expiry.h"
 #include "removal.h"
+#include "watch.h"
 
 /* ------------------------------------------------------------- the successor -- */
 
@@ -176,14 +177,15 @@ int shk_store_copy_to(shk_store *store, shk_store *target, uint64_t *copied)
     rc = shk__store_begin(target);
     if (rc == 0) {
         rc = copy_locked(store, target, &count);
-        if (rc == 0)
+        if (rc == 0) {
             announce_locked(store, target);
+            shk__tell_end(store);
+        }
         shk__store_end(target);
     }
     if (rc == 0)
         shk__moved_finish(store);
     shk__store_end(store);
-    shk_store_wake(store);
     if (rc == 0 && copied)
         *copied = count;
     return rc;

@@ -5,8 +5,7 @@
 #include "error.h"
 #include "previous.h"
 
-/* Lookups of a batch whose cache lines are fetched together. */
-#define GROUP 16u
+#define AHEAD 8u /* lookups of a batch: see shk_store_get_many */
 
 /* A key leaves only into room that holds all of it. */
 static int give(const shk_store *store, const uint64_t *words, const struct shk_record *record,
@@ -33,7 +32,7 @@ static int read_record(const shk_store *store, const struct shk__query *query, b
         shk__image_describe(store, image.words, &record);
         if (usable_only)
             rc = shk__record_usable(&record);
-        if (rc == 0)
+        if (rc == 0 && key_out)
             rc = give(store, image.words, &record, key_out, capacity);
         if (rc == 0)
             *out = record;
@@ -111,46 +110,37 @@ int shk_store_get_key_by_id(const shk_store *store, struct shk_bytes client,
     return rc;
 }
 
-/* At most GROUP lookups; the number found. */
-static int read_group(const shk_store *store, const struct shk_pair *pairs, size_t count,
-                      unsigned char *keys, size_t stride, uint32_t *lengths, int *results)
-{
-    struct shk__query queries[GROUP];
-    int found = 0;
-    for (size_t i = 0; i < count; i++) {
-        int rc = shk__query_make(store, pairs[i].client, pairs[i].server, &queries[i]);
-        if (rc < 0)
-            return rc;
-        shk__index_prefetch_bucket(store, &queries[i]);
-    }
-    for (size_t i = 0; i < count; i++)
-        shk__index_prefetch_slot(store, &queries[i]);
-    for (size_t i = 0; i < count; i++) {
-        struct shk_record record;
-        int rc = read_record(store, &queries[i], true, &record, keys + i * stride, stride);
-        if (rc < 0 && rc != SHK_E_ABSENT && rc != SHK_E_REVOKED && rc != SHK_E_EXPIRED)
-            return rc;
-        results[i] = rc;
-        if (rc == 0)
-            lengths[i] = record.key_length;
-        found += rc == 0;
-    }
-    return found;
-}
-
+/* The lookups of a batch overlap: while one is made, the records of the next AHEAD and the
+ * buckets of as many behind them are on their way from memory. */
 int shk_store_get_many(const shk_store *store, const struct shk_pair *pairs, size_t count,
                        void *keys_out, size_t stride, uint32_t *lengths, int *results)
 {
+    struct shk__query queries[2 * AHEAD];
     int found = 0;
     if (count > INT32_MAX)
         return shk__fail(SHK_E_INVALID, "%zu pairs at once; at most %d", count, INT32_MAX);
-    for (size_t from = 0; from < count; from += GROUP) {
-        size_t group = count - from < GROUP ? count - from : GROUP;
-        int rc = read_group(store, pairs + from, group, (unsigned char *)keys_out + from * stride,
-                            stride, lengths + from, results + from);
-        if (rc < 0)
-            return rc;
-        found += rc;
+    for (size_t next = 0; next < count + 2 * AHEAD; next++) {
+        struct shk__query *query = &queries[next % (2 * AHEAD)]; /* of next, and of at before */
+        if (next >= 2 * AHEAD) {
+            size_t at = next - 2 * AHEAD;
+            struct shk_record record;
+            int rc = read_record(store, query, true, &record,
+                                 (unsigned char *)keys_out + at * stride, stride);
+            if (rc < 0 && rc != SHK_E_ABSENT && rc != SHK_E_REVOKED && rc != SHK_E_EXPIRED)
+                return rc;
+            results[at] = rc;
+            if (rc == 0)
+                lengths[at] = record.key_length;
+            found += rc == 0;
+        }
+        if (next < count) {
+            int rc = shk__query_make(store, pairs[next].client, pairs[next].server, query);
+            if (rc < 0)
+                return rc;
+            shk__index_prefetch_bucket(store, query);
+        }
+        if (next >= AHEAD && next - AHEAD < count)
+            shk__index_prefetch_slot(store, &queries[(next - AHEAD) % (2 * AHEAD)]);
     }
     return found;
 }

@@ -16,6 +16,7 @@
 
 #include "error.h"
 #include "host.h"
+#include "watch.h"
 
 #define SHK_WIPED UINT64_MAX /* ledger.high_water once such a store holds no key */
 
@@ -97,8 +98,8 @@ int shk_store_destroy(shk_store *store)
             rc = SHK_E_REMOVED;
         else if (before != SHK_STATE_MOVED && shk__load(mark) > store->geometry.slots)
             shk__store(mark, store->geometry.slots); /* damaged, and not the sign of a wiped store */
+        shk__tell_end(store);
         shk__removal_finish(store); /* also where another's destruction was broken off */
-        shk_store_wake(store);
     }
     if (locked >= 0)
         shk__lock_release(&store->lock);

@@ -193,7 +193,7 @@ struct shk_record {
  * info.key_size bytes suffice; INVALID where it is longer than capacity. An expired
  * record reads as EXPIRED until it is reclaimed and as ABSENT from then on. */
 
-/* The whole record, whatever its status. */
+/* The whole record, whatever its status; key_out NULL: all but the key. */
 SHK_API int shk_store_record(const shk_store *store, struct shk_bytes client,
                              struct shk_bytes server, struct shk_record *out, void *key_out,
                              size_t capacity);
@@ -244,6 +244,9 @@ struct shk_item {
 /* count puts under one lock. Where an item is invalid or the store has no room for all,
  * none is written. A process killed meanwhile leaves the first of them written. */
 SHK_API int shk_store_put_many(shk_store *store, struct shk_item *items, size_t count);
+/* INVALID: what put_many, and get_many and delete_many, would refuse of this store. */
+SHK_API int shk_store_check_item(const shk_store *store, const struct shk_item *item);
+SHK_API int shk_store_check_pair(const shk_store *store, const struct shk_pair *pair);
 
 struct shk_rotation {
     struct shk_bytes new_key; /* size 0: random bytes of the old length */

@@ -103,10 +103,8 @@ int shk__store_begin_damaged(shk_store *store)
 
 void shk__store_end(shk_store *store)
 {
-    bool wake = shk__wake_due_locked(store);
     shk__lock_release(&store->lock);
-    if (wake)
-        shk_store_wake(store);
+    shk__tell_waiters(store);
 }
 
 void shk_store_set_lock_timeout(shk_store *store, uint64_t timeout)

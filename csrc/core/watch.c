@@ -11,6 +11,7 @@
 
 #include "clock.h"
 #include "error.h"
+#include "host.h"
 
 #define NAP_FIRST SHK_MILLISECOND
 #define NAP_LONGEST (100 * SHK_MILLISECOND)
@@ -20,24 +21,33 @@ static uint32_t *futex_of(const shk_store *store)
     return (uint32_t *)&shk__changes(store)->revision; /* little-endian: the low half */
 }
 
-bool shk__wake_due_locked(const shk_store *store)
-{
-    struct shk_changes_shm *changes = shk__changes(store);
-    uint64_t revision = shk__load(&changes->revision);
-    if (shk__load(&changes->woken) == revision)
-        return false;
-    uint64_t now = shk__clock(CLOCK_MONOTONIC_COARSE);
-    if (!shk__load(&changes->waiting) && shk__load(&changes->woken_at) == now)
-        return false;
-    shk__store(&changes->waiting, 0);
-    shk__store(&changes->woken_at, now);
-    shk__store(&changes->woken, revision);
-    return true;
-}
-
 void shk_store_wake(const shk_store *store)
 {
     (void)syscall(SYS_futex, futex_of(store), FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+}
+
+void shk__tell_waiters(const shk_store *store)
+{
+    struct shk_changes_shm *changes = shk__changes(store);
+    uint64_t revision = shk__load(&changes->revision), woken = shk__load(&changes->woken);
+    if (woken == revision)
+        return;
+    uint64_t now = shk__clock(CLOCK_MONOTONIC_COARSE);
+    if (shk__load(&changes->awaited) <= woken && shk__load(&changes->woken_at) == now)
+        return;
+    shk_store_wake(store);
+    /* After it: what a writer killed or stopped in between has not done, the next one does.
+     * A late store of an older revision only makes for a wake too many. */
+    shk__store(&changes->woken_at, now);
+    shk__store(&changes->woken, revision);
+}
+
+void shk__tell_end(const shk_store *store)
+{
+    /* Whoever is about to sleep must find another revision. */
+    uint64_t *revision = &shk__changes(store)->revision;
+    shk__store(revision, shk__load(revision) + 1);
+    shk_store_wake(store);
 }
 
 int shk_store_revision(const shk_store *store, uint64_t *out)
@@ -54,9 +64,21 @@ static int check_removed(const shk_store *store)
 {
     struct shk_segment_info info;
     int rc = shk_segment_stat(store->info.id, &info);
-    if (rc == -ENOENT || (rc == 0 && info.mode & SHM_DEST))
+    bool removed = rc == -ENOENT || (rc == 0 && info.mode & SHM_DEST);
+    /* In another IPC namespace the id means another segment, or none. */
+    if (removed && shk__ipc_namespace() == store->ipc_namespace)
         return shk__fail(SHK_E_REMOVED, "store %d was removed by hand", store->info.id);
     return 0;
+}
+
+/* Only ever raised: to lower it would hide whoever is about to sleep. Pairs with the
+ * writer's release of the lock, an exchange between its store of the revision and its look
+ * at `awaited`; the kernel compares the revision after this. */
+static void announce_waiter(const shk_store *store, uint64_t since)
+{
+    uint64_t *awaited = &shk__changes(store)->awaited, seen = shk__load(awaited);
+    while (seen < since + 1 && !shk__cas64(awaited, &seen, since + 1))
+        continue;
 }
 
 int shk_store_wait(const shk_store *store, uint64_t since, uint64_t timeout, const uint32_t *stop,
@@ -79,10 +101,8 @@ int shk_store_wait(const shk_store *store, uint64_t since, uint64_t timeout, con
         }
         if (stop && shk__load(stop))
             return shk__fail(-ECANCELED, "waiting for changes");
-        /* Pairs with the writer's release of the lock, an exchange between its store of the
-         * revision and its look at `waiting`; the kernel compares the revision after this. */
         if (!store->info.readonly)
-            (void)shk__exchange(&changes->waiting, 1);
+            announce_waiter(store, since);
         uint64_t duration = nap < deadline - now ? nap : deadline - now;
         struct timespec t = shk__timespec(duration);
         (void)syscall(SYS_futex, futex_of(store), FUTEX_WAIT, (uint32_t)since, &t, NULL, 0);
