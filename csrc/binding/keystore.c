@@ -8,15 +8,6 @@
 
 /* -------------------------------------------------------- calls and closing -- */
 
-shk_store *keystore_opened(PyObject *self_)
-{
-    const KeyStore *self = (KeyStore *)self_;
-    if (self->store && !self->closing)
-        return self->store;
-    PyErr_SetString(PyExc_ValueError, "the store is closed");
-    return NULL;
-}
-
 static void close_now(KeyStore *self)
 {
     bells_close(self);
@@ -103,12 +94,6 @@ int pair_open(PyObject *client, PyObject *server, struct pair *out)
         return -1;
     }
     return 0;
-}
-
-void pair_close(struct pair *pair)
-{
-    Py_CLEAR(pair->client.owner);
-    Py_CLEAR(pair->server.owner);
 }
 
 PyObject *keystore_raise(PyObject *self, int rc, PyObject *client, PyObject *server)

@@ -41,7 +41,14 @@ PyObject *keystore_wrap(PyTypeObject *type, shk_store *store, const uid_t *trust
 
 /* The handle, or NULL with ValueError set. To be asked after the arguments were converted,
  * which may run any code. */
-shk_store *keystore_opened(PyObject *self);
+static inline shk_store *keystore_opened(PyObject *self)
+{
+    KeyStore *keystore = (KeyStore *)self;
+    if (keystore->store && !keystore->closing)
+        return keystore->store;
+    PyErr_SetString(PyExc_ValueError, "the store is closed");
+    return NULL;
+}
 
 /* One call into the library; begin and end enclose it on one thread. */
 struct call {
@@ -63,7 +70,22 @@ struct pair {
     struct text client, server;
 };
 int pair_open(PyObject *client, PyObject *server, struct pair *out);
-void pair_close(struct pair *pair);
+static inline void pair_close(struct pair *pair)
+{
+    Py_CLEAR(pair->client.owner);
+    Py_CLEAR(pair->server.owner);
+}
+/* Of a call's own arguments, which its caller holds until it returns. */
+static inline int pair_borrow(PyObject *client, PyObject *server, struct pair *out)
+{
+    if (args_text_borrow(client, "the client id", &out->client) < 0)
+        return -1;
+    if (args_text_borrow(server, "the server id", &out->server) < 0) {
+        Py_CLEAR(out->client.owner);
+        return -1;
+    }
+    return 0;
+}
 /* Raises; a missing pair is named by the arguments themselves, as a dict would. */
 PyObject *keystore_raise(PyObject *self, int rc, PyObject *client, PyObject *server);
 
@@ -79,6 +101,16 @@ bool keystore_is_seen_by(PyObject *object);
 
 /* A key as callers give it: bytes-like, but not a store. */
 int args_key_bytes(PyObject *argument, Py_buffer *out);
+/* Of a call's own argument. */
+static inline int args_key_borrow(PyObject *argument, Py_buffer *out)
+{
+    if (!PyBytes_CheckExact(argument))
+        return args_key_bytes(argument, out);
+    out->obj = NULL; /* nothing to release */
+    out->buf = PyBytes_AS_STRING(argument);
+    out->len = PyBytes_GET_SIZE(argument);
+    return 0;
+}
 static inline struct shk_bytes buffer_bytes(const Py_buffer *buffer)
 {
     return (struct shk_bytes){buffer->buf, (size_t)buffer->len};

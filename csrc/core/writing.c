@@ -188,10 +188,13 @@ int shk_store_put(shk_store *store, struct shk_bytes client, struct shk_bytes se
     if (rc == 0)
         rc = shk__query_make(store, client, server, &query);
     if (rc == 0)
-        rc = shk__image_open(store, &image);
+        rc = shk__image_open_empty(store, &image);
     if (rc < 0)
         return rc;
+    /* What comes out of memory comes meanwhile, and before the lock is held. */
+    shk__index_prefetch_bucket(store, &query);
     shk__put_fill(store, &query, what, image.words);
+    shk__index_prefetch_slot(store, &query);
     rc = shk__store_begin(store);
     if (rc == 0) {
         rc = shk__put_locked(store, &query, what, image.words, &key_id);
