@@ -130,7 +130,7 @@ static void a_million_short_lived_pairs(void)
     const unsigned pairs = is_long() || !TEST_TSAN ? 1000000 : 50000;
     shk_store *store = store_make(1000, 0, 0);
     for (unsigned i = 0; i < pairs; i++)
-        CHECK_CODE(put_for(store, numbered(i), "short-lived", 200 * 1000), 0);
+        CHECK_CODE(put_for(store, numbered(i), "short-lived", 10 * 1000), 0);
     struct shk_stats stats = store_stats(store);
     CHECK(stats.records <= 1000 && stats.reclaimed + stats.records == pairs);
     CHECK_SOUND(store);
