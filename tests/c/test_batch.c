@@ -179,10 +179,7 @@ static void a_killed_batch_leaves_a_prefix(void)
             for (;;)
                 (void)pause();
         }
-        test_await(step, 1);
-        struct timespec t = {0, (long)chance_below(300000)};
-        (void)nanosleep(&t, NULL);
-        test_kill(pid);
+        kill_in_the_midst(pid, step, TEST_TSAN ? 1000000 : 200000);
         CHECK_SOUND(store);
         unsigned written = 0;
         char key[130];
