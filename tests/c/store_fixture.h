@@ -190,6 +190,18 @@ static inline uint32_t chance_below(uint32_t limit)
     return (uint32_t)((chance_state >> 33) % limit);
 }
 
+/* Kills the child some time after it raised the step, within `longest` nanoseconds; without
+ * naps, which are longer than most operations. */
+static inline void kill_in_the_midst(pid_t pid, const uint32_t *step, uint32_t longest)
+{
+    while (shk__load(step) == 0)
+        shk__pause();
+    uint64_t until = shk__monotonic() + chance_below(longest);
+    while (shk__monotonic() < until)
+        shk__pause();
+    test_kill(pid);
+}
+
 /* TEST_LONG=1: the long forms. */
 static inline bool is_long(void)
 {
