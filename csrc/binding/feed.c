@@ -63,11 +63,16 @@ int feed_blame(Py_ssize_t number)
 {
     PyObject *type, *error, *trace;
     PyErr_Fetch(&type, &error, &trace);
+    PyErr_NormalizeException(&type, &error, &trace);
     if (type != PyExc_TypeError && type != PyExc_ValueError && type != PyExc_BufferError) {
-        PyErr_Restore(type, error, trace); /* it may have other arguments */
+        /* It may have other arguments: a note says it. */
+        PyObject *text = PyUnicode_FromFormat("in item %zd of the batch", number);
+        PyObject *none = text ? PyObject_CallMethod(error, "add_note", "O", text) : NULL;
+        Py_XDECREF(none);
+        Py_XDECREF(text);
+        PyErr_Restore(type, error, trace); /* whether that went well or not */
         return -1;
     }
-    PyErr_NormalizeException(&type, &error, &trace);
     PyErr_Format(type, "item %zd: %S", number, error);
     Py_DECREF(type);
     Py_XDECREF(error);

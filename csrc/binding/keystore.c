@@ -117,7 +117,8 @@ int args_key_bytes(PyObject *argument, Py_buffer *out)
                                          "use uint8, a V type or objects");
         return -1;
     }
-    if (PyObject_CheckBuffer(argument) && !keystore_is_seen_by(argument))
+    if (PyObject_CheckBuffer(argument) && !PyUnicode_Check(argument) /* numpy.str_ is both */ &&
+        !keystore_is_seen_by(argument))
         return PyObject_GetBuffer(argument, out, PyBUF_SIMPLE);
     PyErr_Format(PyExc_TypeError, "a key must be bytes-like, not %.200s",
                  Py_TYPE(argument)->tp_name);
