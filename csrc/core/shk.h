@@ -147,10 +147,11 @@ SHK_API uint64_t shk_word_exchange(void *word, unsigned width, uint64_t value);
 /* True: *word was *expected and is desired now; else *expected is what it was. */
 SHK_API bool shk_word_compare_exchange(void *word, unsigned width, uint64_t *expected,
                                        uint64_t desired);
-/* Sleeps while *word (of width 4) equals expected: 0 once it does not. It looks after
- * each notify, and by itself a few times a second, for who changes a word may die
- * before it notifies. deadline: CLOCK_MONOTONIC, or UINT64_MAX; TIMEOUT when it has
- * passed. -EINTR: a signal came; call again. The mapping may be read-only. */
+/* Sleeps while *word (of width 4) equals expected: 0 once it does not. TIMEOUT: the
+ * deadline has passed (CLOCK_MONOTONIC; UINT64_MAX: none). -EAGAIN: a signal came, or
+ * a quarter of a second has passed; call again. So a signal that came right before the
+ * sleep is not overlooked, nor a change by a process that died before it could notify.
+ * The mapping may be read-only. */
 SHK_API int shk_word_wait(const void *word, uint32_t expected, uint64_t deadline);
 /* Wakes up to count sleepers, in any process; returns how many. */
 SHK_API int shk_word_notify(void *word, int count);

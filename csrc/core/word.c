@@ -11,7 +11,7 @@
 #include "clock.h"
 #include "error.h"
 
-#define NAP_LONGEST (250 * SHK_MILLISECOND)
+#define NAP (250 * SHK_MILLISECOND)
 
 /* Expands an operation for each width; `pointer` is word with its type. */
 #define AT_WIDTH(qualifier, operation)                                                             \
@@ -61,18 +61,16 @@ bool shk_word_compare_exchange(void *word, unsigned width, uint64_t *expected, u
 /* Not the private futex: the sleepers of other processes sleep on the same page. */
 int shk_word_wait(const void *word, uint32_t expected, uint64_t deadline)
 {
-    while (shk_word_load(word, 4) == expected) {
-        uint64_t now = shk__monotonic();
-        if (now >= deadline)
-            return shk__fail(SHK_E_TIMEOUT, "the word was %u all the time", expected);
-        uint64_t left = deadline - now;
-        struct timespec nap = shk__timespec(left < NAP_LONGEST ? left : NAP_LONGEST);
-        if (syscall(SYS_futex, word, FUTEX_WAIT, expected, &nap, NULL, 0) == 0 ||
-            errno == EAGAIN || errno == ETIMEDOUT)
-            continue;
+    if (shk_word_load(word, 4) != expected)
+        return 0;
+    uint64_t now = shk__monotonic();
+    if (now >= deadline)
+        return shk__fail(SHK_E_TIMEOUT, "the word was %u all the time", expected);
+    struct timespec nap = shk__timespec(deadline - now < NAP ? deadline - now : NAP);
+    if (syscall(SYS_futex, word, FUTEX_WAIT, expected, &nap, NULL, 0) != 0 && errno != EAGAIN &&
+        errno != ETIMEDOUT && errno != EINTR)
         return shk__fail(-errno, "futex(%p, FUTEX_WAIT, %u)", word, expected);
-    }
-    return 0;
+    return shk_word_load(word, 4) != expected ? 0 : shk__fail_plainly(-EAGAIN);
 }
 
 int shk_word_notify(void *word, int count)
