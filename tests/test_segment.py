@@ -1011,9 +1011,9 @@ def test_attributes_can_not_be_set(segment: Segment) -> None:
 
 def test_every_method_tells_its_signature_and_meaning() -> None:
     for name, member in vars(Segment).items():
-        if name.startswith("__") and name not in ("__enter__", "__exit__"):
+        if name.startswith("__") and name not in ("__enter__", "__exit__", "__reduce__"):
             continue
         assert getattr(Segment, name).__doc__, name
         if callable(member) or isinstance(member, classmethod):
             inspect.signature(getattr(Segment, name))
-    assert str(inspect.signature(Segment.create)) == "(size, *, key=None, mode=384)"
+    assert str(inspect.signature(Segment.create)).startswith("(size, *, key=None, mode=384, ")

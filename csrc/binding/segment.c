@@ -313,6 +313,7 @@ static PyType_Slot slots[] = {
     {Py_tp_repr, repr},
     {Py_tp_methods, methods},
     {Py_tp_members, members},
+    {Py_tp_iter, PySeqIter_New},
     {Py_tp_getset, attributes},
     {Py_sq_length, segment_length},
     {Py_sq_item, segment_item},
