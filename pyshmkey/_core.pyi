@@ -188,7 +188,9 @@ class Segment(Buffer):
     Made by create(), open(), open_or_create() or from_id(). memoryview(segment) is its
     bytes without a copy; segment[i] is an int and segment[i:j] a copy as bytes, and both
     can be assigned. Closing or freeing the handle detaches it; only remove() removes it.
-    The mapping is left out of core dumps.
+    The mapping is left out of core dumps. numpy.frombuffer(segment) is a view too and keeps
+    it open; numpy.ndarray(buffer=segment) gives its view back at once, as with mmap, so
+    such an array has to go before detach().
 
     Each handle is an attachment of its own, also to a segment that the process has
     attached already. A handle pickles by its id, its mode of access and what tells the
