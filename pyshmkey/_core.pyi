@@ -590,18 +590,18 @@ class AtomicInt:
 # or not. OSError: none works.
 
 @final
-class SemaphoreSetStat(structseq[int | None], tuple[int | None, ...]):
+class SemaphoreStat(structseq[int | None], tuple[int | None, ...]):
     """What the kernel knows of a semaphore set, at one moment."""
 
     __match_args__: Final = (
         "id",
         "key",
+        "count",
         "mode",
         "uid",
         "gid",
         "cuid",
         "cgid",
-        "semaphores",
         "operation_time",
         "change_time",
     )
@@ -613,6 +613,10 @@ class SemaphoreSetStat(structseq[int | None], tuple[int | None, ...]):
     @property
     def key(self) -> int:
         """Its key; 0 if private."""
+
+    @property
+    def count(self) -> int:  # type: ignore[override]
+        """How many semaphores it has."""
 
     @property
     def mode(self) -> int:
@@ -635,10 +639,6 @@ class SemaphoreSetStat(structseq[int | None], tuple[int | None, ...]):
         """The creator's gid."""
 
     @property
-    def semaphores(self) -> int:
-        """How many semaphores it has."""
-
-    @property
     def operation_time(self) -> int | None:
         """The last operation, in seconds since the epoch; None: never."""
 
@@ -647,22 +647,22 @@ class SemaphoreSetStat(structseq[int | None], tuple[int | None, ...]):
         """Creation, or the last change of owner, mode or a value, in seconds since the epoch."""
 
 @final
-class QueueStat(structseq[int | None], tuple[int | None, ...]):
+class MessageQueueStat(structseq[int | None], tuple[int | None, ...]):
     """What the kernel knows of a message queue, at one moment."""
 
     __match_args__: Final = (
         "id",
         "key",
+        "messages",
+        "bytes",
+        "max_bytes",
         "mode",
         "uid",
         "gid",
         "cuid",
         "cgid",
-        "messages",
-        "bytes",
-        "max_bytes",
-        "send_pid",
-        "receive_pid",
+        "last_send_pid",
+        "last_receive_pid",
         "send_time",
         "receive_time",
         "change_time",
@@ -677,6 +677,18 @@ class QueueStat(structseq[int | None], tuple[int | None, ...]):
         """Its key; 0 if private."""
 
     @property
+    def messages(self) -> int:
+        """How many messages are in it."""
+
+    @property
+    def bytes(self) -> int:
+        """How many bytes these have together."""
+
+    @property
+    def max_bytes(self) -> int | None:
+        """How many they may have; None: /proc doesn't tell, and its mode denies asking."""
+
+    @property
     def mode(self) -> int:
         """The 9 permission bits."""
 
@@ -697,23 +709,11 @@ class QueueStat(structseq[int | None], tuple[int | None, ...]):
         """The creator's gid."""
 
     @property
-    def messages(self) -> int:
-        """Messages in it."""
-
-    @property
-    def bytes(self) -> int:
-        """Bytes of their texts."""
-
-    @property
-    def max_bytes(self) -> int | None:
-        """Bytes that it takes; None: /proc doesn't tell, and its mode denies asking."""
-
-    @property
-    def send_pid(self) -> int:
+    def last_send_pid(self) -> int:
         """Who sent last; 0: nobody yet, or another namespace."""
 
     @property
-    def receive_pid(self) -> int:
+    def last_receive_pid(self) -> int:
         """Who received last; 0: likewise."""
 
     @property
@@ -852,11 +852,11 @@ _Source = Literal["kernel", "proc"]
 def segments(*, source: _Source | None = None) -> list[SegmentStat]:
     """A SegmentStat of each segment."""
 
-def semaphores(*, source: _Source | None = None) -> list[SemaphoreSetStat]:
-    """A SemaphoreSetStat of each semaphore set."""
+def semaphores(*, source: _Source | None = None) -> list[SemaphoreStat]:
+    """A SemaphoreStat of each semaphore set."""
 
-def queues(*, source: _Source | None = None) -> list[QueueStat]:
-    """A QueueStat of each message queue."""
+def queues(*, source: _Source | None = None) -> list[MessageQueueStat]:
+    """A MessageQueueStat of each message queue."""
 
 def limits(*, source: _Source | None = None) -> Limits:
     """The Limits of this IPC namespace."""

@@ -21,7 +21,7 @@ struct module_state {
     PyObject *segmentstat_type;
     PyObject *segment_type;
     PyObject *atomicint_type;
-    PyObject *setstat_type;
+    PyObject *semsetstat_type;
     PyObject *queuestat_type;
     PyObject *limits_type;
     PyObject *usage_type;

@@ -1,7 +1,7 @@
 /* tables.c: segments(), semaphores(), queues(), limits(), usage(): this IPC namespace.
  *
  * source=None asks the kernel, and /proc where the kernel has no STAT_ANY or a filter
- * of system calls forbids it. Rows are SegmentStat, SemaphoreSetStat and QueueStat.
+ * of system calls forbids it. Rows are SegmentStat, SemaphoreStat and MessageQueueStat.
  */
 #include "args.h"
 #include "bind.h"
@@ -18,34 +18,35 @@
 #define PAGES(member)                                                                              \
     PyLong_FromUnsignedLongLong(from->member * (uint64_t)sysconf(_SC_PAGESIZE))
 
-#define SET_FIELDS(X)                                                                              \
+#define SEMSET_FIELDS(X)                                                                           \
     X(id, SIGNED(id), "The set's id.")                                                             \
     X(key, SIGNED(key), "Its key; 0 if private.")                                                  \
-    X(mode, PyLong_FromLong(from->mode & 0777), "The 9 permission bits.")                          \
+    X(count, UNSIGNED(count), "How many semaphores it has.")                                       \
+    X(mode, UNSIGNED(mode), "The 9 permission bits.")                                              \
     X(uid, UNSIGNED(uid), "The owner's uid.")                                                      \
     X(gid, UNSIGNED(gid), "The owner's gid.")                                                      \
     X(cuid, UNSIGNED(cuid), "The creator's uid.")                                                  \
     X(cgid, UNSIGNED(cgid), "The creator's gid.")                                                  \
-    X(semaphores, UNSIGNED(semaphores), "How many semaphores it has.")                             \
     X(operation_time, TIME(operation_time),                                                        \
       "The last operation, in seconds since the epoch; None: never.")                              \
     X(change_time, TIME(change_time),                                                              \
       "Creation, or the last change of owner, mode or a value, in seconds since the epoch.")
 
-#define QUEUE_FIELDS(X)                                                                            \
+#define MSGQUEUE_FIELDS(X)                                                                         \
     X(id, SIGNED(id), "The queue's id.")                                                           \
     X(key, SIGNED(key), "Its key; 0 if private.")                                                  \
-    X(mode, PyLong_FromLong(from->mode & 0777), "The 9 permission bits.")                          \
+    X(messages, UNSIGNED(messages), "How many messages are in it.")                                \
+    X(bytes, UNSIGNED(bytes), "How many bytes these have together.")                               \
+    X(max_bytes, from->bytes_max ? UNSIGNED(bytes_max) : Py_NewRef(Py_None),                       \
+      "How many they may have; None: /proc doesn't tell, and its mode denies asking.")             \
+    X(mode, UNSIGNED(mode), "The 9 permission bits.")                                              \
     X(uid, UNSIGNED(uid), "The owner's uid.")                                                      \
     X(gid, UNSIGNED(gid), "The owner's gid.")                                                      \
     X(cuid, UNSIGNED(cuid), "The creator's uid.")                                                  \
     X(cgid, UNSIGNED(cgid), "The creator's gid.")                                                  \
-    X(messages, UNSIGNED(messages), "Messages in it.")                                             \
-    X(bytes, UNSIGNED(bytes), "Bytes of their texts.")                                             \
-    X(max_bytes, from->max_bytes ? UNSIGNED(max_bytes) : Py_NewRef(Py_None),                       \
-      "Bytes that it takes; None: /proc doesn't tell, and its mode denies asking.")                \
-    X(send_pid, SIGNED(send_pid), "Who sent last; 0: nobody yet, or another namespace.")           \
-    X(receive_pid, SIGNED(receive_pid), "Who received last; 0: likewise.")                         \
+    X(last_send_pid, SIGNED(last_send_pid),                                                        \
+      "Who sent last; 0: nobody yet, or another namespace.")                                       \
+    X(last_receive_pid, SIGNED(last_receive_pid), "Who received last; 0: likewise.")               \
     X(send_time, TIME(send_time), "The last send, in seconds since the epoch; None: never.")       \
     X(receive_time, TIME(receive_time), "The last receive, likewise.")                             \
     X(change_time, TIME(change_time),                                                              \
@@ -108,10 +109,10 @@ static PyObject *record_new(PyObject *type, PyObject **values, size_t count)
     return record;
 }
 
-RECORD(setstat, struct shk_set_row, "SemaphoreSetStat",
-       "What the kernel knows of a semaphore set, at one moment.", SET_FIELDS)
-RECORD(queuestat, struct shk_queue_row, "QueueStat",
-       "What the kernel knows of a message queue, at one moment.", QUEUE_FIELDS)
+RECORD(semsetstat, struct shk_semset_info, "SemaphoreStat",
+       "What the kernel knows of a semaphore set, at one moment.", SEMSET_FIELDS)
+RECORD(queuestat, struct shk_msgqueue_info, "MessageQueueStat",
+       "What the kernel knows of a message queue, at one moment.", MSGQUEUE_FIELDS)
 RECORD(limits, struct shk_limits, "Limits",
        "The limits of System V IPC, by their names in the manual pages.", LIMITS_FIELDS)
 RECORD(usage, struct shk_usage, "Usage", "How much of System V IPC is in use.", USAGE_FIELDS)
@@ -145,8 +146,8 @@ typedef PyObject *(*maker)(struct module_state *state, const void *row);
         return error;                                                                              \
     }
 LIST_READER(segments, struct shk_segment_info)
-LIST_READER(sets, struct shk_set_row)
-LIST_READER(queues, struct shk_queue_row)
+LIST_READER(semsets, struct shk_semset_info)
+LIST_READER(msgqueues, struct shk_msgqueue_info)
 
 static int read_limits(enum shk_source source, struct answer *out)
 {
@@ -230,17 +231,17 @@ FUNCTION(segments)
 FUNCTION(semaphores)
 {
     struct answer found;
-    if (ASK(semaphores, read_sets, &found) < 0)
+    if (ASK(semaphores, read_semsets, &found) < 0)
         return NULL;
-    return list_new(module, &found, sizeof(struct shk_set_row), setstat_new);
+    return list_new(module, &found, sizeof(struct shk_semset_info), semsetstat_new);
 }
 
 FUNCTION(queues)
 {
     struct answer found;
-    if (ASK(queues, read_queues, &found) < 0)
+    if (ASK(queues, read_msgqueues, &found) < 0)
         return NULL;
-    return list_new(module, &found, sizeof(struct shk_queue_row), queuestat_new);
+    return list_new(module, &found, sizeof(struct shk_msgqueue_info), queuestat_new);
 }
 
 FUNCTION(limits)
@@ -272,10 +273,10 @@ static PyMethodDef functions[] = {
      "A SegmentStat of each segment, whosever it is." SOURCE},
     {"semaphores", FAST(tables_semaphores),
      "semaphores($module, /, *, source=None)\n--\n\n"
-     "A SemaphoreSetStat of each semaphore set." SOURCE},
+     "A SemaphoreStat of each semaphore set." SOURCE},
     {"queues", FAST(tables_queues),
      "queues($module, /, *, source=None)\n--\n\n"
-     "A QueueStat of each message queue." SOURCE},
+     "A MessageQueueStat of each message queue." SOURCE},
     {"limits", FAST(tables_limits),
      "limits($module, /, *, source=None)\n--\n\n"
      "The Limits of this IPC namespace." SOURCE},
@@ -294,7 +295,7 @@ static int type_add(PyObject *module, PyObject **type, PyStructSequence_Desc *de
 int tables_exec(PyObject *module)
 {
     struct module_state *state = PyModule_GetState(module);
-    if (type_add(module, &state->setstat_type, &setstat_description) < 0 ||
+    if (type_add(module, &state->semsetstat_type, &semsetstat_description) < 0 ||
         type_add(module, &state->queuestat_type, &queuestat_description) < 0 ||
         type_add(module, &state->limits_type, &limits_description) < 0 ||
         type_add(module, &state->usage_type, &usage_description) < 0)

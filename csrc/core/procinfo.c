@@ -66,29 +66,27 @@ static int read_segment(const char *line, struct shk_segment_info *out, unsigned
     return 0;
 }
 
-static int read_set(const char *line, struct shk_set_row *out)
+static int read_set(const char *line, struct shk_semset_info *out)
 {
-    unsigned long long semaphores;
     long long operation_time, change_time;
-    struct shk_set_row row;
-    if (sscanf(line, "%d %d %o %llu %u %u %u %u %lld %lld", &row.key, &row.id, &row.mode,
-               &semaphores, &row.uid, &row.gid, &row.cuid, &row.cgid, &operation_time,
+    struct shk_semset_info row;
+    if (sscanf(line, "%d %d %o %u %u %u %u %u %lld %lld", &row.key, &row.id, &row.mode,
+               &row.count, &row.uid, &row.gid, &row.cuid, &row.cgid, &operation_time,
                &change_time) != 10)
         return fail_to_parse(line);
-    row.semaphores = semaphores;
     row.operation_time = operation_time;
     row.change_time = change_time;
     *out = row;
     return 0;
 }
 
-static int read_queue(const char *line, struct shk_queue_row *out)
+static int read_queue(const char *line, struct shk_msgqueue_info *out)
 {
     unsigned long long bytes, messages;
     long long send_time, receive_time, change_time;
-    struct shk_queue_row row = {.max_bytes = 0};
+    struct shk_msgqueue_info row = {.bytes_max = 0};
     if (sscanf(line, "%d %d %o %llu %llu %d %d %u %u %u %u %lld %lld %lld", &row.key, &row.id,
-               &row.mode, &bytes, &messages, &row.send_pid, &row.receive_pid, &row.uid, &row.gid,
+               &row.mode, &bytes, &messages, &row.last_send_pid, &row.last_receive_pid, &row.uid, &row.gid,
                &row.cuid, &row.cgid, &send_time, &receive_time, &change_time) != 14)
         return fail_to_parse(line);
     row.bytes = bytes;
@@ -112,17 +110,17 @@ static int add_segment(const char *line, void *to)
 
 static int add_set(const char *line, void *to)
 {
-    struct shk_set_row *row = shk__rows_add(to);
+    struct shk_semset_info *row = shk__rows_add(to);
     return row ? read_set(line, row) : fail_for_memory(((struct shk__rows *)to)->count);
 }
 
 static int add_queue(const char *line, void *to)
 {
-    struct shk_queue_row *row = shk__rows_add(to);
+    struct shk_msgqueue_info *row = shk__rows_add(to);
     int rc = row ? read_queue(line, row) : fail_for_memory(((struct shk__rows *)to)->count);
     struct msqid_ds status; /* what the file leaves out */
     if (rc == 0 && msgctl(row->id, IPC_STAT, &status) == 0)
-        row->max_bytes = status.msg_qbytes;
+        row->bytes_max = status.msg_qbytes;
     return rc;
 }
 
@@ -131,12 +129,12 @@ int shk__proc_segments(struct shk__rows *to)
     return for_lines("/proc/sysvipc/shm", add_segment, to);
 }
 
-int shk__proc_sets(struct shk__rows *to)
+int shk__proc_semsets(struct shk__rows *to)
 {
     return for_lines("/proc/sysvipc/sem", add_set, to);
 }
 
-int shk__proc_queues(struct shk__rows *to)
+int shk__proc_msgqueues(struct shk__rows *to)
 {
     return for_lines("/proc/sysvipc/msg", add_queue, to);
 }
@@ -162,19 +160,19 @@ static int sum_segment(const char *line, void *context)
 static int sum_set(const char *line, void *context)
 {
     struct shk_usage *sums = context;
-    struct shk_set_row row;
+    struct shk_semset_info row;
     int rc = read_set(line, &row);
     if (rc < 0)
         return rc;
     sums->sets++;
-    sums->semaphores += row.semaphores;
+    sums->semaphores += row.count;
     return 0;
 }
 
 static int sum_queue(const char *line, void *context)
 {
     struct shk_usage *sums = context;
-    struct shk_queue_row row;
+    struct shk_msgqueue_info row;
     int rc = read_queue(line, &row);
     if (rc < 0)
         return rc;

@@ -333,25 +333,25 @@ SHK_API int shk_store_verify(shk_store *store, struct shk_report *out);
  * /proc/sys/kernel. */
 enum shk_source { SHK_SOURCE_KERNEL, SHK_SOURCE_PROC };
 
-struct shk_set_row {
+struct shk_semset_info {
     int id;
     key_t key;
-    mode_t mode;
+    unsigned count;
+    mode_t mode; /* permission bits */
     uid_t uid, cuid;
     gid_t gid, cgid;
-    uint64_t semaphores;
     time_t operation_time, change_time; /* seconds since the epoch; 0: never */
 };
 
-struct shk_queue_row {
+struct shk_msgqueue_info {
     int id;
     key_t key;
-    mode_t mode;
+    mode_t mode; /* permission bits */
     uid_t uid, cuid;
     gid_t gid, cgid;
     uint64_t messages, bytes;
-    uint64_t max_bytes; /* 0: unknown, for /proc tells it only of queues one may read */
-    pid_t send_pid, receive_pid; /* 0: nobody yet, or another PID namespace */
+    uint64_t bytes_max; /* 0: unknown, for /proc tells it only of queues one may read */
+    pid_t last_send_pid, last_receive_pid; /* 0: nobody yet, or another PID namespace */
     time_t send_time, receive_time, change_time; /* seconds since the epoch; 0: never */
 };
 
@@ -359,8 +359,9 @@ struct shk_queue_row {
  * appears or goes meanwhile may be in it or not. */
 SHK_API int shk_segments_list(enum shk_source source, struct shk_segment_info **rows,
                               size_t *count);
-SHK_API int shk_sets_list(enum shk_source source, struct shk_set_row **rows, size_t *count);
-SHK_API int shk_queues_list(enum shk_source source, struct shk_queue_row **rows, size_t *count);
+SHK_API int shk_semsets_list(enum shk_source source, struct shk_semset_info **rows, size_t *count);
+SHK_API int shk_msgqueues_list(enum shk_source source, struct shk_msgqueue_info **rows,
+                               size_t *count);
 SHK_API void shk_rows_free(void *rows);
 
 struct shk_limits {

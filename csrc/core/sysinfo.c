@@ -98,15 +98,15 @@ static int set_at(int place, void *out)
     int id = semctl(place, 0, SEM_STAT_ANY, (union semun){.buf = &status});
     if (id < 0)
         return no_row("semctl", place);
-    *(struct shk_set_row *)out = (struct shk_set_row){
+    *(struct shk_semset_info *)out = (struct shk_semset_info){
         .id = id,
         .key = status.sem_perm.__key,
-        .mode = status.sem_perm.mode,
+        .mode = status.sem_perm.mode & 0777,
         .uid = status.sem_perm.uid,
         .cuid = status.sem_perm.cuid,
         .gid = status.sem_perm.gid,
         .cgid = status.sem_perm.cgid,
-        .semaphores = status.sem_nsems,
+        .count = (unsigned)status.sem_nsems,
         .operation_time = status.sem_otime,
         .change_time = status.sem_ctime,
     };
@@ -119,19 +119,19 @@ static int queue_at(int place, void *out)
     int id = msgctl(place, MSG_STAT_ANY, &status);
     if (id < 0)
         return no_row("msgctl", place);
-    *(struct shk_queue_row *)out = (struct shk_queue_row){
+    *(struct shk_msgqueue_info *)out = (struct shk_msgqueue_info){
         .id = id,
         .key = status.msg_perm.__key,
-        .mode = status.msg_perm.mode,
+        .mode = status.msg_perm.mode & 0777,
         .uid = status.msg_perm.uid,
         .cuid = status.msg_perm.cuid,
         .gid = status.msg_perm.gid,
         .cgid = status.msg_perm.cgid,
         .messages = status.msg_qnum,
         .bytes = status.__msg_cbytes,
-        .max_bytes = status.msg_qbytes,
-        .send_pid = status.msg_lspid,
-        .receive_pid = status.msg_lrpid,
+        .bytes_max = status.msg_qbytes,
+        .last_send_pid = status.msg_lspid,
+        .last_receive_pid = status.msg_lrpid,
         .send_time = status.msg_stime,
         .receive_time = status.msg_rtime,
         .change_time = status.msg_ctime,
@@ -164,14 +164,14 @@ static int kernel_segments(struct shk__rows *to)
                        : collect(to, highest, (unsigned long)info.used_ids, segment_at);
 }
 
-static int kernel_sets(struct shk__rows *to)
+static int kernel_semsets(struct shk__rows *to)
 {
     struct seminfo info;
     int highest = sem_counts(&info);
     return highest < 0 ? highest : collect(to, highest, (unsigned long)info.semusz, set_at);
 }
 
-static int kernel_queues(struct shk__rows *to)
+static int kernel_msgqueues(struct shk__rows *to)
 {
     struct msginfo info;
     int highest = msg_counts(&info);
@@ -203,8 +203,8 @@ static int list(struct shk__rows *found, int (*reader)(struct shk__rows *), void
         return error;                                                                              \
     }
 LIST(segments, shk_segment_info)
-LIST(sets, shk_set_row)
-LIST(queues, shk_queue_row)
+LIST(semsets, shk_semset_info)
+LIST(msgqueues, shk_msgqueue_info)
 
 /* -- limits and usage ---------------------------------------------------------------- */
 

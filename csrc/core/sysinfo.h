@@ -14,8 +14,8 @@ void *shk__rows_add(struct shk__rows *to);
 
 /* /proc/sysvipc, /proc/sys/kernel. */
 int shk__proc_segments(struct shk__rows *to);
-int shk__proc_sets(struct shk__rows *to);
-int shk__proc_queues(struct shk__rows *to);
+int shk__proc_semsets(struct shk__rows *to);
+int shk__proc_msgqueues(struct shk__rows *to);
 int shk__proc_limits(struct shk_limits *out);
 int shk__proc_usage(struct shk_usage *out);
 
