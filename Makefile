@@ -46,6 +46,6 @@ $(VENV)/%: $(SOURCES)
 clean:
 	$(MAKE) --no-print-directory -C csrc clean
 	$(MAKE) --no-print-directory -C tests/crash clean
-	rm -rf $(VENV) build dist *.egg-info pyshmkey/_core.*.so
+	rm -rf $(VENV) build dist *.egg-info pyshmkey/_core.*.so pyshmkey/include pyshmkey/lib
 
 .PHONY: help demo test test-all bench bench-segment prove lint clean

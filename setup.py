@@ -1,4 +1,4 @@
-"""Builds pyshmkey._core; everything else is in pyproject.toml.
+"""Builds pyshmkey._core and the C library; everything else is in pyproject.toml.
 
 PYSHMKEY_BUILD selects the build: release (default), debug (assertions, no
 optimisation), asan, ubsan or tsan. A sanitizer's runtime must be loaded before
@@ -12,6 +12,7 @@ from glob import glob
 from pathlib import Path
 
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 
 BUILDS = {
     "release": ["-O3"],
@@ -32,15 +33,46 @@ if not Path(sysconfig.get_path("include"), "Python.h").exists():
         f"apt install python3-dev, or python3.{sys.version_info.minor}-dev for this Python"
     )
 
-core = Extension(
+SONAME = "libshmkey.so.0"
+INCLUDE, LIB = "pyshmkey/include", "pyshmkey/lib"
+
+core = sorted(glob("csrc/core/*.c"))
+link_args = [flag for flag in BUILDS[build] if "sanitize=" in flag]
+extension = Extension(
     "pyshmkey._core",
-    sources=sorted(glob("csrc/binding/*.c") + glob("csrc/core/*.c")),
+    sources=sorted(glob("csrc/binding/*.c")) + core,
     define_macros=[("_GNU_SOURCE", "1")],
     extra_compile_args=["-std=gnu11", "-fvisibility=hidden", "-Wall", "-Wextra", *BUILDS[build]],
     # Our own functions, even where a program has loaded libshmkey.so as well.
-    extra_link_args=["-Wl,-Bsymbolic", *(f for f in BUILDS[build] if "sanitize=" in f)],
+    extra_link_args=["-Wl,-Bsymbolic", *link_args],
 )
+
+
+class BuildWithLibrary(build_ext):
+    """Makes the C library, for get_include() and get_library(), of the extension's objects."""
+
+    def build_extension(self, ext: Extension) -> None:
+        super().build_extension(ext)
+        objects = self.compiler.object_filenames(core, output_dir=self.build_temp)
+        include, lib = Path(self.build_lib, INCLUDE), Path(self.build_lib, LIB)
+        self.mkpath(str(include))
+        self.copy_file("csrc/core/shk.h", str(include))
+        self.compiler.create_static_lib(objects, "shmkey", output_dir=str(lib))
+        options = [f"-Wl,-soname,{SONAME}", *link_args]
+        self.compiler.link_shared_object(objects, str(lib / SONAME), extra_postargs=options)
+        # What -lshmkey finds: a linker script, as a wheel can't hold a symbolic link.
+        (lib / "libshmkey.so").write_text(f"INPUT({SONAME})\n")
+
+    def copy_extensions_to_source(self) -> None:  # for an editable install
+        super().copy_extensions_to_source()
+        for folder in INCLUDE, LIB:
+            self.copy_tree(str(Path(self.build_lib, folder)), folder)
+
 
 # Compile anew each time: whether an object is up to date can't be told from dates
 # alone when the kind of build may differ.
-setup(ext_modules=[core], options={"build_ext": {"force": "1"}})
+setup(
+    ext_modules=[extension],
+    cmdclass={"build_ext": BuildWithLibrary},
+    options={"build_ext": {"force": "1"}},
+)

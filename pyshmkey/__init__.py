@@ -2,7 +2,9 @@
 
 from pyshmkey._core import (
     CHECKS,
+    DROPS,
     AtomicInt,
+    ChangesLostError,
     CorruptStoreError,
     Error,
     IncompatibleStoreError,
@@ -17,12 +19,14 @@ from pyshmkey._core import (
     MessageQueueStat,
     PairExistsError,
     ReadOnlyError,
+    RepairReport,
     Segment,
     SegmentStat,
     SemaphoreStat,
     Status,
     StoreBusyError,
     StoreFullError,
+    StoreMovedError,
     StoreRemovedError,
     StoreStats,
     TooManyWritersError,
@@ -37,12 +41,15 @@ from pyshmkey._core import (
     semaphores,
     usage,
 )
+from pyshmkey.clibrary import get_include, get_library
 
 __version__ = "0.1.0"
 
 __all__ = [
     "CHECKS",
+    "DROPS",
     "AtomicInt",
+    "ChangesLostError",
     "CorruptStoreError",
     "Error",
     "IncompatibleStoreError",
@@ -57,18 +64,22 @@ __all__ = [
     "MessageQueueStat",
     "PairExistsError",
     "ReadOnlyError",
+    "RepairReport",
     "Segment",
     "SegmentStat",
     "SemaphoreStat",
     "Status",
     "StoreBusyError",
     "StoreFullError",
+    "StoreMovedError",
     "StoreRemovedError",
     "StoreStats",
     "TooManyWritersError",
     "Usage",
     "VerifyReport",
     "ftok",
+    "get_include",
+    "get_library",
     "limits",
     "named_key",
     "queues",

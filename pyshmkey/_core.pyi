@@ -1,6 +1,14 @@
 """The C part of pyshmkey: types, units and errors of each call."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import (
+    ItemsView,
+    Iterable,
+    Iterator,
+    KeysView,
+    Mapping,
+    MutableMapping,
+    ValuesView,
+)
 from enum import IntEnum
 from os import PathLike
 from types import TracebackType
@@ -31,6 +39,12 @@ class KeyRevokedError(Error, KeyError):
 
 class KeyExpiredError(Error, KeyError):
     """The time to live of this pair's key has passed."""
+
+class StoreMovedError(Error):
+    """The store was copied to another (copy_to), which the message names."""
+
+class ChangesLostError(Error):
+    """More changes happened than the store remembers: read it anew."""
 
 class PairExistsError(Error, KeyError):
     """The pair is in the store already."""
@@ -873,6 +887,9 @@ _T = TypeVar("_T")
 CHECKS: Final[dict[str, str]]
 """The checks of KeyStore.verify: name, and what holds."""
 
+DROPS: Final[dict[str, str]]
+"""The reasons for which KeyStore.repair drops something: name, and what it was."""
+
 class Status(IntEnum):
     """What the status field of a record says; the values of the classic table."""
 
@@ -932,8 +949,10 @@ class StoreStats(structseq[int], tuple[int, ...]):
 
     __match_args__: Final = (
         "records",
+        "previous_keys",
         "revision",
         "slots_touched",
+        "reclaimed",
         "takeovers",
         "recoveries",
         "last_key_id",
@@ -944,12 +963,20 @@ class StoreStats(structseq[int], tuple[int, ...]):
         """Pairs in the store, expired and revoked ones too."""
 
     @property
+    def previous_keys(self) -> int:
+        """Keys that rotations keep for their grace; each takes the room of a pair."""
+
+    @property
     def revision(self) -> int:
-        """Commits: each put, rotate, delete, and revoke of a valid key is one."""
+        """Commits: each change of a pair is one, its expiry, once reclaimed, too."""
 
     @property
     def slots_touched(self) -> int:
         """Slots ever used: what takes memory."""
+
+    @property
+    def reclaimed(self) -> int:
+        """Expired records and previous keys that were wiped and freed."""
 
     @property
     def takeovers(self) -> int:
@@ -990,7 +1017,25 @@ class VerifyReport(structseq[Any], tuple[bool, int, int, int, dict[str, tuple[in
         """For each check (see CHECKS) that fails: how often, and the first slot or bucket."""
 
 @final
-class KeyStore:
+class RepairReport(structseq[Any], tuple[int, int, dict[str, tuple[int, int]]]):
+    """What KeyStore.repair did."""
+
+    __match_args__: Final = ("kept", "restored", "dropped")
+
+    @property
+    def kept(self) -> int:
+        """Records that stand, previous keys included."""
+
+    @property
+    def restored(self) -> int:
+        """Of them those that the index had lost."""
+
+    @property
+    def dropped(self) -> dict[str, tuple[int, int]]:
+        """For each reason (see DROPS): how often, and the first slot or entry."""
+
+@final
+class KeyStore(MutableMapping[tuple[_Id, _Id], KeyRecord], Buffer):
     """A table of keyed records in System V shared memory, shared by processes.
 
     Made by create(), open(), open_or_create() and from_id(). Any number of threads may
@@ -999,12 +1044,28 @@ class KeyStore:
     record or the new one. Replaced and deleted keys are zeroed before the call returns.
 
     Every call below, on any handle: ValueError if it is closed, StoreRemovedError if the
-    store was removed, CorruptStoreError if it meets bytes that no store can hold. Calls
-    that take ids: TypeError or ValueError for ids that are not str or bytes of 1 to
-    id_size - 1 bytes without NUL. Writes: ReadOnlyError through a read-only handle;
+    store was removed, StoreMovedError if copy_to() moved it, CorruptStoreError if it meets
+    bytes that no store can hold. Calls that take ids: TypeError or ValueError for ids that
+    are not str or bytes of 1 to id_size - 1 bytes without NUL. Writes: ReadOnlyError through
+    a read-only handle;
     TimeoutError if a living process, also a stopped one, kept the writers' lock for
     lock_timeout; TooManyWritersError if 1,024 handles have written and are still open. A
     call that raises has changed nothing.
+
+    It is a MutableMapping from (client, server) to KeyRecord. There, what has expired is
+    absent: `in`, [], iteration and the views see unexpired pairs, whatever their status,
+    and lookups of an expired one raise KeyExpiredError, a KeyError. len() counts what was
+    not reclaimed yet. Iteration goes on beside writers: a pair that is there throughout
+    comes exactly once, and none comes twice.
+
+    memoryview(store) is a read-only view of the slots, one record each, up to the last one
+    ever used; its format names the fields, so numpy.asarray(store)["status"] works without
+    a copy. Writers change the slots at any time, and free ones are among them (generation
+    odd, or 0): a hint, not a reading. close() raises BufferError while a view is alive.
+
+    Pickling names the store and the mode of access; unpickling, in whatever process of
+    this host, opens it anew, checks its owner anew, and raises StoreRemovedError if
+    another store has its place.
 
     A handle is a context manager: leaving closes it, and the store stays until destroy()
     or a reboot.
@@ -1100,28 +1161,43 @@ class KeyStore:
         key_id: SupportsIndex | None = None,
         status: Status | SupportsIndex = Status.VALID,
         ttl: float | None = None,
+        if_absent: bool = False,
+        if_key_id: SupportsIndex | None = None,
     ) -> int:
         """Inserts or replaces the pair's record; returns its key id.
 
         `key`: 1 to key_size bytes. `key_id`: by default the store's next one; ids never
         start over, and a given one (0 to 2**31 - 1) moves the counter on if it is higher.
         `ttl`: seconds until the key expires; None: never, whatever was there before.
+        `if_absent`, `if_key_id`: only if the pair is absent (expired is absent, revoked is
+        not), only if its key id is this one; compared and put in one step.
 
-        StoreFullError: the pair is new and the store holds `capacity` pairs.
-        KeyIdsExhaustedError: 2**31 - 1 was used. ValueError: an argument is out of range.
+        StoreFullError: the pair is new and the store holds `capacity` records, none of
+        them expired. PairExistsError: if_absent, and it is there. KeyIdConflictError:
+        if_key_id, and the pair is absent or has another. KeyIdsExhaustedError: 2**31 - 1
+        was used. ValueError: an argument is out of range.
         """
 
     @overload
-    def get_key(self, client: _Id, server: _Id) -> bytes: ...
+    def get_key(
+        self, client: _Id, server: _Id, *, key_id: SupportsIndex | None = None
+    ) -> bytes: ...
     @overload
-    def get_key(self, client: _Id, server: _Id, default: _T) -> bytes | _T:
+    def get_key(
+        self, client: _Id, server: _Id, default: _T, *, key_id: SupportsIndex | None = None
+    ) -> bytes | _T:
         """The pair's key.
+
+        `key_id`: the key with this id, the current one or the one that rotate(grace=)
+        keeps; it is absent if neither has it.
 
         Without a default: KeyError if the pair is absent, KeyRevokedError,
         KeyExpiredError. With one: the default in these three cases.
         """
 
-    def get_key_into(self, client: _Id, server: _Id, buffer: Buffer) -> int:
+    def get_key_into(
+        self, client: _Id, server: _Id, buffer: Buffer, *, key_id: SupportsIndex | None = None
+    ) -> int:
         """Writes the key to the start of a writable buffer; returns its length.
 
         Nothing of it stays in Python's heap. Errors as get_key(); ValueError: the buffer
@@ -1131,20 +1207,164 @@ class KeyStore:
     def record(self, client: _Id, server: _Id) -> KeyRecord:
         """The pair's record, revoked or expired too. KeyError: absent."""
 
-    def rotate(self, client: _Id, server: _Id, new_key: Buffer | None = None) -> KeyRecord:
+    def rotate(
+        self,
+        client: _Id,
+        server: _Id,
+        new_key: Buffer | None = None,
+        *,
+        if_key_id: SupportsIndex | None = None,
+        grace: float | None = None,
+    ) -> KeyRecord:
         """Gives the pair a new key under the next key id; returns the new record.
 
         `new_key` None: random bytes, as many as the old key has. The time of expiry stays.
+        `if_key_id`: only if the key id is this one. `grace`: for so many seconds
+        get_key(..., key_id=old) still gives the previous key; None: it is wiped at once.
+        One previous key a pair is kept at most. It takes the room of a pair, and the next
+        put, rotation, revocation or deletion of the pair wipes it.
 
         KeyError, KeyRevokedError, KeyExpiredError: put() brings such a pair back.
-        KeyIdsExhaustedError, ValueError: as put().
+        KeyIdConflictError: if_key_id, and it has another. StoreFullError: no room for the
+        previous key. KeyIdsExhaustedError, ValueError: as put().
         """
 
     def revoke(self, client: _Id, server: _Id) -> None:
         """Marks the pair's key as revoked, if it isn't yet. KeyError: absent."""
 
+    def touch(self, client: _Id, server: _Id, *, ttl: float | None) -> None:
+        """Counts the pair's time to live, in seconds, from now on; None: it never expires.
+
+        KeyError, KeyRevokedError, KeyExpiredError: put() brings such a pair back.
+        """
+
     def delete(self, client: _Id, server: _Id) -> None:
-        """Removes the pair. KeyError: absent."""
+        """Removes the pair, expired or not. KeyError: absent."""
+
+    def __getitem__(self, pair: tuple[_Id, _Id], /) -> KeyRecord:
+        """The pair's unexpired record, whatever its status."""
+
+    def __setitem__(self, pair: tuple[_Id, _Id], value: KeyRecord | Buffer, /) -> None:
+        """put(). A KeyRecord keeps its key id, status and time of expiry."""
+
+    def __delitem__(self, pair: tuple[_Id, _Id], /) -> None:
+        """Removes the pair. KeyError: absent; KeyExpiredError: expired, and removed now."""
+
+    def __contains__(self, pair: object, /) -> bool:
+        """Whether the pair is there and not expired. TypeError: not a pair of ids."""
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        """The unexpired pairs."""
+
+    def __eq__(self, other: object, /) -> bool:
+        """Equal: the same unexpired pairs with equal records, as in any mapping."""
+
+    def __ne__(self, other: object, /) -> bool: ...
+
+    __hash__: ClassVar[None]  # type: ignore[assignment]
+
+    @overload
+    def get(self, pair: tuple[_Id, _Id], default: None = None) -> KeyRecord | None: ...
+    @overload
+    def get(self, pair: tuple[_Id, _Id], default: _T) -> KeyRecord | _T:
+        """The pair's unexpired record, or the default."""
+
+    @overload
+    def pop(self, pair: tuple[_Id, _Id]) -> KeyRecord: ...
+    @overload
+    def pop(self, pair: tuple[_Id, _Id], default: _T) -> KeyRecord | _T:
+        """Removes the pair and returns the record it had, in one step.
+
+        KeyError, or the default: it was absent or expired.
+        """
+
+    def popitem(self) -> tuple[tuple[str, str], KeyRecord]:
+        """Removes some unexpired pair and returns it with its record. KeyError: none."""
+
+    def setdefault(self, pair: tuple[_Id, _Id], default: KeyRecord | Buffer) -> KeyRecord:
+        """The pair's record; where it is absent, it is given the key or record first."""
+
+    def update(  # type: ignore[override]
+        self,
+        other: (Mapping[Any, Any] | Iterable[Any]),
+        /,
+    ) -> None:
+        """put_many(other)."""
+
+    def clear(self) -> None:
+        """Removes every pair, under one lock, and wipes its key."""
+
+    def keys(self) -> KeysView[tuple[str, str]]:
+        """A view of the unexpired pairs."""
+
+    def values(self) -> ValuesView[KeyRecord]:
+        """A view of the unexpired records."""
+
+    def items(self) -> ItemsView[tuple[str, str], KeyRecord]:
+        """A view of the unexpired pairs and their records."""
+
+    def snapshot(self) -> dict[tuple[str, str], KeyRecord]:
+        """All unexpired pairs as they were at one moment.
+
+        A writable handle holds writers up meanwhile; a read-only one copies until nothing
+        changed while it did. StoreBusyError: that never came.
+        """
+
+    def purge_expired(self) -> int:
+        """Wipes and frees every expired record and previous key; how many.
+
+        Nobody has to call it: inserts reclaim by and by, and a full store before it fails.
+        Other writers get in between.
+        """
+
+    def repair(self) -> RepairReport:
+        """Rebuilds index, free queue and counts from the records, and keeps every valid one.
+
+        For a store that verify() finds faults in, or that raises CorruptStoreError; what
+        can't be kept is wiped and reported. Holds writers up; readers go on. If it is
+        killed, the next writer starts it again. OSError: no memory for the survey.
+        """
+
+    def copy_to(self, target: KeyStore, /) -> int:
+        """Moves all pairs to an empty store, a larger one as a rule; how many.
+
+        Key ids, status, times, previous keys and the counter of key ids go with them. Then
+        this store's keys are wiped, and all its handles raise StoreMovedError, which names
+        the target; `successor` is its id, and destroy() still works. One moment for all:
+        writers wait, readers go on until then. A process killed before it leaves this
+        store as it was and the target partly filled.
+
+        StoreFullError, ValueError: the target is too small, not empty, or has a smaller
+        id_size or key_size; nothing was copied.
+        """
+
+    def get_many(self, pairs: Iterable[Any], default: _T | None = None) -> list[bytes | _T | None]:
+        """The keys of many pairs; the default where one is absent, revoked or expired.
+
+        `pairs`: any iterable of (client, server): lists, tuples, generators, NumPy arrays.
+        """
+
+    def put_many(self, items: Mapping[Any, Any] | Iterable[Any]) -> int:
+        """Inserts or replaces many records under one lock, all or none; how many.
+
+        `items`: a mapping from (client, server) to keys or KeyRecords, or an iterable of
+        (client, server, key) or ((client, server), key). It is read to its end, into memory
+        that is wiped, before anything is written. A process killed while it writes leaves
+        the first of them written.
+
+        StoreFullError: there is no room for all. TypeError, ValueError: an item is no such
+        thing; the message says which.
+        """
+
+    def delete_many(self, pairs: Iterable[Any]) -> int:
+        """Removes many pairs under one lock and wipes their keys; how many there were."""
+
+    def to_numpy(self) -> Any:
+        """All unexpired records as they were at one moment: a structured array, a copy.
+
+        It holds keys, which nobody wipes. Moments as snapshot(). ImportError: NumPy is not
+        installed (pyshmkey[numpy]).
+        """
 
     def stats(self) -> StoreStats:
         """Counters of the store."""
@@ -1219,6 +1439,10 @@ class KeyStore:
         """When it was created, in seconds since the epoch."""
 
     @property
+    def successor(self) -> int | None:
+        """The segment id of the store that copy_to() moved this one to, or None."""
+
+    @property
     def closed(self) -> bool:
         """True after close()."""
 
@@ -1243,5 +1467,5 @@ class KeyStore:
     ) -> None:
         """close()."""
 
-    def __reduce_ex__(self, protocol: SupportsIndex, /) -> NoReturn:
-        """TypeError: a handle belongs to its process; pass the id and use from_id()."""
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Id, store id, mode of access, trusted uids and lock timeout; never a key."""

@@ -14,6 +14,7 @@ MAKING = 0
 LIVE = 0x3159454B4D485359
 DEAD = 0x4441454459454B59
 REMOVED = 0x45524F4D59454B59
+MOVED = 0x4445564F4D59454B
 BIRTHMARK = 0x4854524942594B53
 
 HEADER_SIZE = 1024
@@ -24,7 +25,7 @@ WAYS = 7
 SPARE_SLOTS = 8
 WRITERS = 1024
 WAITERS = 1 << 31
-INSERT, OVERWRITE, ROTATE, REVOKE, DELETE = range(1, 6)
+INSERT, OVERWRITE, ROTATE, REVOKE, TOUCH, DELETE, EXPIRE, KEEP, DROP = range(1, 10)
 
 
 def _fields(part: str, start: int, names: str) -> dict[str, tuple[int, str]]:
@@ -51,11 +52,12 @@ FIELDS = {
     **_fields(
         "journal",
         1088,
-        "kind target old_word new_word head tail high_water generation retired revision records",
+        "kind target old_word new_word head tail high_water generation retired revision records"
+        " previous previous_b",
     ),
-    **_fields("ledger", 1216, "head tail high_water records last_key_id"),
-    "changes.revision": (1280, "Q"),
-    **_fields("stats", 1344, "takeovers recoveries"),
+    **_fields("ledger", 1216, "head tail high_water records last_key_id previous hand earliest"),
+    **_fields("changes", 1280, "revision woken woken_at awaited"),
+    **_fields("stats", 1344, "takeovers recoveries reclaimed"),
 }
 
 

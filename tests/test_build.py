@@ -1,6 +1,7 @@
 """The C library stands alone, and the build says what it can't do."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import pyshmkey
 from pyshmkey import KeyStore
 
 ROOT = Path(__file__).parent.parent
@@ -96,7 +98,7 @@ class Bytes(ctypes.Structure):
 class Access(ctypes.Structure):
     _fields_ = [("readonly", ctypes.c_bool), ("trust", ctypes.c_void_p),
                 ("trust_count", ctypes.c_size_t), ("open_timeout", ctypes.c_uint64),
-                ("lock_timeout", ctypes.c_uint64)]
+                ("lock_timeout", ctypes.c_uint64), ("store_id", ctypes.c_void_p)]
 
 library = ctypes.CDLL(sys.argv[1])
 library.shk_store_revoke.argtypes = [ctypes.c_void_p, Bytes, Bytes]
@@ -104,7 +106,7 @@ handle = ctypes.c_void_p()
 with KeyStore.create(None, 10) as store:
     try:
         store.put("c", "s", b"k")
-        access = Access(False, None, 0, 10**9, 10**9)
+        access = Access(False, None, 0, 10**9, 10**9, None)
         assert library.shk_store_from_id(store.id, ctypes.byref(access), ctypes.byref(handle)) == 0
         assert library.shk_store_revoke(handle, Bytes(b"c", 1), Bytes(b"s", 1)) == 0
         values = (ctypes.c_ushort * 4096)()
@@ -140,6 +142,78 @@ def test_header_is_pedantic_c_and_cplusplus(
     flags = ["-Wall", "-Wextra", "-pedantic", "-Werror", "-fsyntax-only", "-D_DEFAULT_SOURCE"]
     include = f"-I{ROOT}/csrc/core"
     subprocess.run([compiler, f"-std={standard}", *flags, include, source], check=True)
+
+
+CPLUSPLUS = r"""
+#include "shk.h"
+#include <cstdio>
+#include <string>
+
+int main(int argc, char **argv)
+{
+    shk_access access = {};
+    access.readonly = true;
+    access.open_timeout = SHK_OPEN_TIMEOUT_DEFAULT;
+    shk_store *store;
+    int rc = argc == 2 ? shk_store_from_id(std::stoi(argv[1]), &access, &store) : SHK_E_INVALID;
+    if (rc < 0) {
+        std::fprintf(stderr, "%s: %s\n", shk_error_message(rc), shk_error_detail());
+        return 1;
+    }
+    std::string key(SHK_KEY_SIZE_DEFAULT, '\0');
+    std::size_t length = 0;
+    rc = shk_store_get_key(store, shk_text("client"), shk_text("server"), &key[0], key.size(),
+                           &length);
+    shk_store_close(store);
+    std::printf("%d %s\n", rc, key.substr(0, length).c_str());
+    return 0;
+}
+"""
+
+
+def test_cplusplus_program_links_and_reads(
+    library: Path, tmp_path: Path, store: KeyStore
+) -> None:
+    compiler = shutil.which("c++")
+    if compiler is None:
+        pytest.skip("there is no c++")
+    source, program = tmp_path / "reader.cpp", tmp_path / "reader"
+    source.write_text(CPLUSPLUS)
+    link = [f"-L{library}", "-lshmkey", f"-Wl,-rpath,{library}"]
+    flags = ["-std=c++11", "-Wall", "-Wextra", "-pedantic", "-Werror", f"-I{ROOT}/csrc/core"]
+    subprocess.run([compiler, *flags, source, *link, "-o", program], check=True)
+    store.put("client", "server", b"for C++ too")
+    done = subprocess.run([program, str(store.id)], capture_output=True, text=True, check=True)
+    assert done.stdout == "0 for C++ too\n"
+
+
+def test_every_declared_function_is_exported_and_no_other(library: Path) -> None:
+    header = (ROOT / "csrc/core/shk.h").read_text()
+    declared = set(re.findall(r"^SHK_API [^;{]*?\b(shk_\w+)\(", header, re.M))
+    names = subprocess.run(
+        ["nm", "-D", "--defined-only", library / "libshmkey.so"],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    exported = {line.split()[-1] for line in names.splitlines()}
+    assert len(declared) > 50
+    # The registry's word, which all copies in a process share.
+    assert exported == declared | {"shk__registry_1"}
+
+
+def test_version_is_the_package_s(library: Path, tmp_path: Path) -> None:
+    source, program = tmp_path / "version.c", tmp_path / "version"
+    source.write_text(
+        '#include <stdio.h>\n#include "shk.h"\n'
+        'int main(void) { printf("%s %s %d", SHK_VERSION, shk_version(), SHK_VERSION_NUMBER); }\n'
+    )
+    include = f"-I{ROOT}/csrc/core"
+    subprocess.run(["cc", include, source, f"{library}/libshmkey.a", "-o", program], check=True)
+    header, linked, number = subprocess.check_output([program], text=True).split()
+    assert header == linked == pyshmkey.__version__
+    major, minor, patch = map(int, header.split("."))
+    assert int(number) == (major * 1000 + minor) * 1000 + patch
 
 
 def test_unknown_build_is_refused() -> None:

@@ -21,6 +21,8 @@ SECOND_BASES: dict[str, type[Exception] | None] = {
     "ReadOnlyError": PermissionError,
     "TooManyWritersError": None,
     "StoreBusyError": None,
+    "StoreMovedError": None,
+    "ChangesLostError": None,
 }
 
 

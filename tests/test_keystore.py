@@ -66,7 +66,7 @@ def test_a_new_store_is_empty_and_says_what_it_is(store: KeyStore) -> None:
     assert abs(store.created_at - time.time()) < 60
     segment = Segment.from_id(store.id, readonly=True)
     assert (segment.size, segment.mode, segment.key) == (store.size, 0o600, 0)
-    assert store.stats() == (0, 0, 0, 0, 0, 0)
+    assert store.stats() == (0, 0, 0, 0, 0, 0, 0, 0)
     assert store.verify() == (True, 0, 0, 0, {})
 
 
@@ -403,18 +403,15 @@ def test_records_compare_by_every_field(stores: Stores) -> None:
         hash(record)
 
 
-def test_records_and_stores_are_neither_pickled_nor_copied(store: KeyStore) -> None:
+def test_records_are_neither_pickled_nor_copied(store: KeyStore) -> None:
     store.put("a", "b", KEY)
-    for thing, advice in (
-        (store.record("a", "b"), "secret"),
-        (store, f"id .{store.id}. .*from_id"),
-    ):
-        for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
-            with pytest.raises(TypeError, match=advice):
-                pickle.dumps(thing, protocol)
-        for function in (copy.copy, copy.deepcopy):
-            with pytest.raises(TypeError, match=advice):
-                function(thing)
+    record = store.record("a", "b")
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        with pytest.raises(TypeError, match="secret"):
+            pickle.dumps(record, protocol)
+    for function in (copy.copy, copy.deepcopy):
+        with pytest.raises(TypeError, match="secret"):
+            function(record)
 
 
 # Time to live
@@ -579,7 +576,7 @@ def test_stats_count_commits(store: KeyStore) -> None:
     store.delete("c", "d")
     stats = store.stats()
     assert isinstance(stats, StoreStats)
-    assert tuple(stats) == (1, 5, stats.slots_touched, 0, 0, 3)
+    assert tuple(stats) == (1, 0, 5, stats.slots_touched, 0, 0, 0, 3)
     assert (stats.records, stats.revision, stats.takeovers, stats.recoveries) == (1, 5, 0, 0)
     assert stats.last_key_id == 3
     assert 2 <= stats.slots_touched <= 4

@@ -78,7 +78,7 @@ def make_overflow(store: KeyStore, image: Image) -> None:
 
 
 FAULTS: dict[str, tuple[str, Callable[[Image], None]]] = {
-    "kind": ("journal", words(journal_kind=6)),
+    "kind": ("journal", words(journal_kind=10)),
     "huge kind": ("journal", words(journal_kind=2**64 - 1)),
     "entry twice": (
         "slot_partition",
@@ -100,7 +100,7 @@ FAULTS: dict[str, tuple[str, Callable[[Image], None]]] = {
     "negative key id": ("record_fields", lambda i: i.put_in_slot(used_slot(i), "key_id", -1)),
     "no key": ("record_fields", lambda i: i.put_in_slot(used_slot(i), "key_length", 0)),
     "long key": ("record_fields", lambda i: i.put_in_slot(used_slot(i), "key_length", 129)),
-    "flags": ("record_fields", lambda i: i.put_in_slot(used_slot(i), "flags", 2)),
+    "flags": ("record_fields", lambda i: i.put_in_slot(used_slot(i), "flags", 32)),
     "open id": ("record_fields", lambda i: i.put_in_slot(used_slot(i), "server", b"s" * 12)),
     "empty id": ("record_fields", lambda i: i.put_in_slot(used_slot(i), "client", b"")),
     "id with a tail": (
@@ -150,8 +150,19 @@ def test_verify_finds_a_forgotten_overflow(stores: Stores) -> None:
     assert store.verify().problems == {"overflow": (1, 0)}
 
 
+def test_verify_finds_a_previous_key_that_nobody_names(stores: Stores) -> None:
+    store = stores(10)
+    store.put("c", "s", b"old")
+    store.rotate("c", "s", b"new", grace=60)
+    image = Image(store)
+    current = next(s for s in range(10) if image.get(image.slot(s) + 12, "I") in (2, 4))
+    image.put_in_slot(current, "flags", 0)
+    assert list(store.verify().problems) == ["previous"]
+
+
 def test_every_check_has_its_fault() -> None:
-    assert {check for check, _ in FAULTS.values()} | {"overflow"} == set(CHECKS)
+    elsewhere = {"overflow", "previous"}
+    assert {check for check, _ in FAULTS.values()} | elsewhere == set(CHECKS)
     assert all(CHECKS.values())
 
 

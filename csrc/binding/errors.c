@@ -49,7 +49,11 @@ static const struct {
                                 "Every writer token of the store is taken."},
     [ERROR_TIMEOUT] = {SHK_E_TIMEOUT, NULL, &PyExc_TimeoutError, ETIMEDOUT, NULL},
     [ERROR_BUSY] = {SHK_E_BUSY, "pyshmkey.StoreBusyError", NULL, 0,
-                    "Writers never paused for long enough to check the store."},
+                    "Writers never paused for long enough to look at the whole store."},
+    [ERROR_MOVED] = {SHK_E_MOVED, "pyshmkey.StoreMovedError", NULL, 0,
+                     "The store was copied to another, which the message names."},
+    [ERROR_CHANGES_LOST] = {SHK_E_CHANGES_LOST, "pyshmkey.ChangesLostError", NULL, 0,
+                            "More changes happened than the store remembers: read it anew."},
 };
 
 /* A new class below Error. KeyError shows its message in quotes, as it would a
@@ -81,6 +85,7 @@ static int module_add(PyObject *module, const char *full_name, PyObject *class)
 int errors_exec(PyObject *module)
 {
     struct module_state *state = PyModule_GetState(module);
+    state->module = Py_NewRef(module);
     state->error = PyErr_NewExceptionWithDoc(
         "pyshmkey.Error", "Base of the exceptions that no builtin describes.", NULL, NULL);
     if (!state->error || module_add(module, "pyshmkey.Error", state->error) < 0)

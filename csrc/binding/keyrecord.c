@@ -27,7 +27,7 @@ struct shk_record *keyrecord_about(PyObject *self)
     return &((KeyRecord *)self)->about;
 }
 
-static PyObject *id_str(struct shk_bytes id)
+PyObject *keyrecord_id(struct shk_bytes id)
 {
     return PyUnicode_DecodeUTF8(id.data, (Py_ssize_t)id.size, "surrogateescape");
 }
@@ -35,8 +35,8 @@ static PyObject *id_str(struct shk_bytes id)
 int keyrecord_set_ids(PyObject *self, struct shk_bytes client, struct shk_bytes server)
 {
     KeyRecord *record = (KeyRecord *)self;
-    record->client = id_str(client);
-    record->server = id_str(server);
+    record->client = keyrecord_id(client);
+    record->server = keyrecord_id(server);
     return record->client && record->server ? 0 : -1;
 }
 
@@ -51,13 +51,18 @@ static void dealloc(PyObject *self)
     Py_DECREF(type);
 }
 
-static bool is_valid(const KeyRecord *record)
+bool keyrecord_expired(const struct shk_record *about)
 {
     struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    uint64_t time = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-    return record->about.status == SHK_VALID &&
-           (record->about.expires == 0 || record->about.expires > time);
+    if (about->expires == 0)
+        return false;
+    clock_gettime(CLOCK_REALTIME_COARSE, &now); /* as the library's readers do */
+    return about->expires <= (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+static bool is_valid(const KeyRecord *record)
+{
+    return record->about.status == SHK_VALID && !keyrecord_expired(&record->about);
 }
 
 static PyObject *get_status(PyObject *self, void *closure)

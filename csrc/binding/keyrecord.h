@@ -5,6 +5,9 @@
 #include "state.h"
 
 /* Room for a key of up to capacity bytes. */
+/* An id as a str; bytes that are not UTF-8 become surrogate escapes. */
+PyObject *keyrecord_id(struct shk_bytes id);
+bool keyrecord_expired(const struct shk_record *about);
 PyObject *keyrecord_new(struct module_state *state, size_t capacity);
 /* Where the C library writes the key, and what about describes. */
 void *keyrecord_key(PyObject *record);

@@ -1,40 +1,20 @@
-/* keystore.c: KeyStore, a handle of the C library's store.
- *
- *   open (store, calls == 0) <--> in use without the GIL (calls > 0)
- *        \ close()                     \ close()
- *      closed (NULL)     <--------   closing: the last call unmaps
- *
- * Reads keep the GIL: they wait for nobody. A write keeps it too until it would
- * sleep for the lock; then the hook lets go of the GIL, and takes it back only
- * after the call has released the lock.
- */
-#include "args.h"
-#include "bind.h"
-#include "errors.h"
-#include "keyrecord.h"
-#include "openers.h"
-#include "reports.h"
+/* keystore.c: the type: calls and closing, attributes, and the table of methods. */
+#include "keystore.h"
+#include "bell.h"
 
 #include <stddef.h>
-#include <stdlib.h>
-#include <string.h>
 #include <structmember.h>
 #include <unistd.h>
 
 /* -------------------------------------------------------- calls and closing -- */
 
-static shk_store *opened(KeyStore *self)
-{
-    if (self->store && !self->closing)
-        return self->store;
-    PyErr_SetString(PyExc_ValueError, "the store is closed");
-    return NULL;
-}
-
 static void close_now(KeyStore *self)
 {
+    bells_close(self);
     shk_store *store = self->store;
     self->store = NULL; /* before anything that could run other code */
+    shk_cursor_close(self->pop_cursor);
+    self->pop_cursor = NULL;
     shk_store_close(store);
 }
 
@@ -42,12 +22,6 @@ static Py_ssize_t calls_here(const KeyStore *self)
 {
     return self->calls > 0 && self->calls_pid == getpid() ? self->calls : self->handling;
 }
-
-/* One call into the library; begin and end enclose it on one thread. */
-struct call {
-    KeyStore *self;
-    PyThreadState *thread; /* not NULL: without the GIL */
-};
 
 static int on_wait(void *context)
 {
@@ -68,20 +42,38 @@ static int on_wait(void *context)
     return rc;
 }
 
-static void call_begin(struct call *call, KeyStore *self)
+int call_nap(struct call *call)
 {
-    *call = (struct call){self, NULL};
+    return on_wait(call);
+}
+
+void call_begin(struct call *call, PyObject *self)
+{
+    *call = (struct call){(KeyStore *)self, NULL};
     shk_thread_on_wait(on_wait, call);
 }
 
-/* For calls that take long whatever happens. */
-static void call_begin_without_gil(struct call *call, KeyStore *self)
+void call_begin_without_gil(struct call *call, PyObject *self)
 {
     call_begin(call, self);
     (void)on_wait(call);
 }
 
-static void call_end(struct call *call)
+void call_hold(PyObject *other)
+{
+    KeyStore *self = (KeyStore *)other;
+    self->calls = calls_here(self) + 1;
+    self->calls_pid = getpid();
+}
+
+void call_release(PyObject *other)
+{
+    KeyStore *self = (KeyStore *)other;
+    if (self->calls_pid == getpid() && --self->calls == 0 && self->closing)
+        close_now(self);
+}
+
+void call_end(struct call *call)
 {
     shk_thread_on_wait(NULL, NULL);
     if (!call->thread)
@@ -93,11 +85,7 @@ static void call_end(struct call *call)
 
 /* --------------------------------------------------------------- arguments -- */
 
-struct pair {
-    struct text client, server;
-};
-
-static int pair_open(PyObject *client, PyObject *server, struct pair *out)
+int pair_open(PyObject *client, PyObject *server, struct pair *out)
 {
     if (args_text(client, "the client id", &out->client) < 0)
         return -1;
@@ -108,14 +96,7 @@ static int pair_open(PyObject *client, PyObject *server, struct pair *out)
     return 0;
 }
 
-static void pair_close(struct pair *pair)
-{
-    Py_CLEAR(pair->client.owner);
-    Py_CLEAR(pair->server.owner);
-}
-
-/* A missing pair is named by the arguments themselves, as a dict would. */
-static PyObject *raise_for_pair(PyObject *self, int rc, PyObject *client, PyObject *server)
+PyObject *keystore_raise(PyObject *self, int rc, PyObject *client, PyObject *server)
 {
     if (rc != SHK_E_ABSENT)
         return errors_raise(state_of(self), rc);
@@ -129,21 +110,34 @@ static PyObject *raise_for_pair(PyObject *self, int rc, PyObject *client, PyObje
     return NULL;
 }
 
-static int args_key_bytes(PyObject *argument, Py_buffer *out)
+int args_key_bytes(PyObject *argument, Py_buffer *out)
 {
-    if (PyObject_CheckBuffer(argument))
+    if (strcmp(Py_TYPE(argument)->tp_name, "numpy.bytes_") == 0) {
+        PyErr_SetString(PyExc_TypeError, "a key of NumPy's S type has lost its trailing NUL bytes: "
+                                         "use uint8, a V type or objects");
+        return -1;
+    }
+    if (PyObject_CheckBuffer(argument) && !keystore_is_seen_by(argument))
         return PyObject_GetBuffer(argument, out, PyBUF_SIMPLE);
     PyErr_Format(PyExc_TypeError, "a key must be bytes-like, not %.200s",
                  Py_TYPE(argument)->tp_name);
     return -1;
 }
 
-static struct shk_bytes buffer_bytes(const Py_buffer *buffer)
+static PyObject *uids_tuple(const uid_t *uids, size_t count)
 {
-    return (struct shk_bytes){buffer->buf, (size_t)buffer->len};
+    PyObject *tuple = PyTuple_New((Py_ssize_t)count);
+    for (size_t i = 0; tuple && i < count; i++) {
+        PyObject *uid = PyLong_FromUnsignedLong(uids[i]);
+        if (!uid)
+            Py_CLEAR(tuple);
+        else
+            PyTuple_SET_ITEM(tuple, (Py_ssize_t)i, uid);
+    }
+    return tuple;
 }
 
-PyObject *keystore_wrap(PyTypeObject *type, shk_store *store)
+PyObject *keystore_wrap(PyTypeObject *type, shk_store *store, const uid_t *trust, size_t count)
 {
     KeyStore *self = (KeyStore *)type->tp_alloc(type, 0);
     if (!self) {
@@ -152,278 +146,21 @@ PyObject *keystore_wrap(PyTypeObject *type, shk_store *store)
     }
     self->store = store;
     shk_store_info(store, &self->info);
+    self->trust = uids_tuple(trust, count);
+    if (!self->trust)
+        Py_CLEAR(self);
     return (PyObject *)self;
-}
-
-/* ----------------------------------------------------------------- reading -- */
-
-SIGNATURE(get_key, 2, 3, "client", "server", "default");
-
-static PyObject *keystore_get_key(PyObject *self, PyObject *const *args, Py_ssize_t count,
-                                  PyObject *keywords)
-{
-    PyObject *a[3], *result = NULL;
-    struct pair pair;
-    if (bind(&get_key_signature, args, count, keywords, a) < 0 || pair_open(a[0], a[1], &pair) < 0)
-        return NULL;
-    shk_store *store = opened((KeyStore *)self);
-    unsigned char local[256], *key = local;
-    size_t room = ((KeyStore *)self)->info.key_size, length = 0;
-    if (store && room > sizeof local && !(key = malloc(room))) {
-        PyErr_NoMemory();
-        store = NULL;
-    }
-    if (store) {
-        int rc = shk_store_get_key(store, pair.client.bytes, pair.server.bytes, key, room, &length);
-        if (rc == 0)
-            result = PyBytes_FromStringAndSize((char *)key, (Py_ssize_t)length);
-        else if (a[2] && (rc == SHK_E_ABSENT || rc == SHK_E_REVOKED || rc == SHK_E_EXPIRED))
-            result = Py_NewRef(a[2]);
-        else
-            raise_for_pair(self, rc, a[0], a[1]);
-        explicit_bzero(key, length);
-    }
-    if (key != local)
-        free(key);
-    pair_close(&pair);
-    return result;
-}
-
-SIGNATURE(get_key_into, 3, 3, "client", "server", "buffer");
-
-static PyObject *keystore_get_key_into(PyObject *self, PyObject *const *args, Py_ssize_t count,
-                                       PyObject *keywords)
-{
-    PyObject *a[3], *result = NULL;
-    struct pair pair;
-    Py_buffer buffer;
-    if (bind(&get_key_into_signature, args, count, keywords, a) < 0 ||
-        pair_open(a[0], a[1], &pair) < 0)
-        return NULL;
-    if (PyObject_GetBuffer(a[2], &buffer, PyBUF_WRITABLE) == 0) {
-        shk_store *store = opened((KeyStore *)self);
-        size_t length;
-        int rc = store ? shk_store_get_key(store, pair.client.bytes, pair.server.bytes, buffer.buf,
-                                           (size_t)buffer.len, &length)
-                       : 0;
-        if (store)
-            result = rc == 0 ? PyLong_FromSize_t(length) : raise_for_pair(self, rc, a[0], a[1]);
-        PyBuffer_Release(&buffer);
-    }
-    pair_close(&pair);
-    return result;
-}
-
-SIGNATURE(record, 2, 2, "client", "server");
-
-static PyObject *keystore_record(PyObject *self, PyObject *const *args, Py_ssize_t count,
-                                 PyObject *keywords)
-{
-    PyObject *a[2], *record = NULL;
-    struct pair pair;
-    if (bind(&record_signature, args, count, keywords, a) < 0 || pair_open(a[0], a[1], &pair) < 0)
-        return NULL;
-    shk_store *store = opened((KeyStore *)self);
-    uint32_t room = ((KeyStore *)self)->info.key_size;
-    if (store)
-        record = keyrecord_new(state_of(self), room);
-    if (record) {
-        int rc = shk_store_record(store, pair.client.bytes, pair.server.bytes,
-                                  keyrecord_about(record), keyrecord_key(record), room);
-        if (rc < 0)
-            raise_for_pair(self, rc, a[0], a[1]);
-        if (rc < 0 || keyrecord_set_ids(record, pair.client.bytes, pair.server.bytes) < 0)
-            Py_CLEAR(record);
-    }
-    pair_close(&pair);
-    return record;
-}
-
-/* ----------------------------------------------------------------- writing -- */
-
-SIGNATURE(put, 3, 3, "client", "server", "key", "key_id", "status", "ttl");
-
-static int set_put(PyObject *const *a, struct shk_put *out)
-{
-    long long value;
-    *out = (struct shk_put){.key_id = SHK_KEY_ID_NEXT, .status = SHK_VALID};
-    if (a[3] && a[3] != Py_None) {
-        if (args_integer(a[3], "key_id", 0, INT32_MAX, &value) < 0)
-            return -1;
-        out->key_id = (int32_t)value;
-    }
-    if (a[4]) {
-        if (args_integer(a[4], "status", SHK_VALID, SHK_REVOKED, &value) < 0)
-            return -1;
-        out->status = (int32_t)value;
-    }
-    if (a[5] && a[5] != Py_None) {
-        if (args_seconds(a[5], "ttl", &out->ttl) < 0)
-            return -1;
-        if (out->ttl == 0) {
-            PyErr_Format(PyExc_ValueError, "ttl %R is not positive: give seconds, or None for a key "
-                                           "that never expires", a[5]);
-            return -1;
-        }
-    }
-    return 0;
-}
-
-static PyObject *keystore_put(PyObject *self, PyObject *const *args, Py_ssize_t count,
-                              PyObject *keywords)
-{
-    PyObject *a[6], *result = NULL;
-    struct pair pair;
-    struct shk_put what;
-    Py_buffer key;
-    if (bind(&put_signature, args, count, keywords, a) < 0 || set_put(a, &what) < 0 ||
-        pair_open(a[0], a[1], &pair) < 0)
-        return NULL;
-    if (args_key_bytes(a[2], &key) == 0) {
-        shk_store *store = opened((KeyStore *)self);
-        if (store) {
-            struct call call;
-            int32_t key_id = 0;
-            what.key = buffer_bytes(&key);
-            call_begin(&call, (KeyStore *)self);
-            int rc = shk_store_put(store, pair.client.bytes, pair.server.bytes, &what, &key_id);
-            call_end(&call);
-            result = rc == 0 ? PyLong_FromLong(key_id) : raise_for_pair(self, rc, a[0], a[1]);
-        }
-        PyBuffer_Release(&key);
-    }
-    pair_close(&pair);
-    return result;
-}
-
-SIGNATURE(rotate, 2, 3, "client", "server", "new_key");
-
-static PyObject *keystore_rotate(PyObject *self, PyObject *const *args, Py_ssize_t count,
-                                 PyObject *keywords)
-{
-    PyObject *a[3], *record = NULL;
-    struct pair pair;
-    Py_buffer key = {0};
-    if (bind(&rotate_signature, args, count, keywords, a) < 0 || pair_open(a[0], a[1], &pair) < 0)
-        return NULL;
-    bool given = a[2] && a[2] != Py_None;
-    if (given && args_key_bytes(a[2], &key) < 0)
-        goto done;
-    if (given && key.len == 0) {
-        PyErr_Format(PyExc_ValueError, "new_key has 0 bytes; this store takes 1 to %u",
-                     ((KeyStore *)self)->info.key_size);
-        goto done;
-    }
-    shk_store *store = opened((KeyStore *)self);
-    uint32_t room = ((KeyStore *)self)->info.key_size;
-    if (store)
-        record = keyrecord_new(state_of(self), room);
-    /* The ids first: after the rotation nothing may fail any more. */
-    if (record && keyrecord_set_ids(record, pair.client.bytes, pair.server.bytes) == 0) {
-        struct call call;
-        call_begin(&call, (KeyStore *)self);
-        int rc = shk_store_rotate(store, pair.client.bytes, pair.server.bytes, buffer_bytes(&key),
-                                  keyrecord_about(record), keyrecord_key(record), room);
-        call_end(&call);
-        if (rc < 0) {
-            Py_CLEAR(record);
-            raise_for_pair(self, rc, a[0], a[1]);
-        }
-    } else
-        Py_CLEAR(record);
-done:
-    if (key.obj)
-        PyBuffer_Release(&key);
-    pair_close(&pair);
-    return record;
-}
-
-/* What revoke and delete share. */
-static PyObject *change(PyObject *self, const struct signature *signature, PyObject *const *args,
-                        Py_ssize_t count, PyObject *keywords,
-                        int (*function)(shk_store *, struct shk_bytes, struct shk_bytes))
-{
-    PyObject *a[2], *result = NULL;
-    struct pair pair;
-    if (bind(signature, args, count, keywords, a) < 0 || pair_open(a[0], a[1], &pair) < 0)
-        return NULL;
-    shk_store *store = opened((KeyStore *)self);
-    if (store) {
-        struct call call;
-        call_begin(&call, (KeyStore *)self);
-        int rc = function(store, pair.client.bytes, pair.server.bytes);
-        call_end(&call);
-        result = rc == 0 ? Py_NewRef(Py_None) : raise_for_pair(self, rc, a[0], a[1]);
-    }
-    pair_close(&pair);
-    return result;
-}
-
-SIGNATURE(revoke, 2, 2, "client", "server");
-SIGNATURE(delete, 2, 2, "client", "server");
-
-static PyObject *keystore_revoke(PyObject *self, PyObject *const *args, Py_ssize_t count,
-                                 PyObject *keywords)
-{
-    return change(self, &revoke_signature, args, count, keywords, shk_store_revoke);
-}
-
-static PyObject *keystore_delete(PyObject *self, PyObject *const *args, Py_ssize_t count,
-                                 PyObject *keywords)
-{
-    return change(self, &delete_signature, args, count, keywords, shk_store_delete);
-}
-
-/* -------------------------------------------------------------------- care -- */
-
-static PyObject *keystore_stats(PyObject *self, PyObject *nothing)
-{
-    (void)nothing;
-    shk_store *store = opened((KeyStore *)self);
-    if (!store)
-        return NULL;
-    struct shk_stats stats;
-    int rc = shk_store_stats(store, &stats);
-    if (rc < 0)
-        return errors_raise(state_of(self), rc);
-    return reports_stats(state_of(self), &stats);
-}
-
-static PyObject *keystore_verify(PyObject *self, PyObject *nothing)
-{
-    (void)nothing;
-    shk_store *store = opened((KeyStore *)self);
-    if (!store)
-        return NULL;
-    struct shk_report report;
-    struct call call;
-    call_begin_without_gil(&call, (KeyStore *)self);
-    int rc = shk_store_verify(store, &report);
-    call_end(&call);
-    if (rc < 0)
-        return errors_raise(state_of(self), rc);
-    return reports_verify(state_of(self), &report);
-}
-
-static PyObject *keystore_destroy(PyObject *self, PyObject *nothing)
-{
-    (void)nothing;
-    shk_store *store = opened((KeyStore *)self);
-    if (!store)
-        return NULL;
-    struct call call;
-    call_begin_without_gil(&call, (KeyStore *)self);
-    int rc = shk_store_destroy(store);
-    call_end(&call);
-    if (rc < 0)
-        return errors_raise(state_of(self), rc);
-    Py_RETURN_NONE;
 }
 
 static PyObject *keystore_close(PyObject *self_, PyObject *nothing)
 {
     (void)nothing;
     KeyStore *self = (KeyStore *)self_;
+    if (self->views > 0)
+        return PyErr_Format(PyExc_BufferError,
+                            "can't close the store (id=%d): release its %zd live view%s first",
+                            self->info.id, self->views, self->views == 1 ? "" : "s");
+    changes_close(self_);
     if (calls_here(self) > 0)
         self->closing = true;
     else if (self->store)
@@ -434,7 +171,7 @@ static PyObject *keystore_close(PyObject *self_, PyObject *nothing)
 static PyObject *keystore_enter(PyObject *self, PyObject *nothing)
 {
     (void)nothing;
-    return opened((KeyStore *)self) ? Py_NewRef(self) : NULL;
+    return keystore_opened(self) ? Py_NewRef(self) : NULL;
 }
 
 static PyObject *keystore_exit(PyObject *self, PyObject *const *args, Py_ssize_t count)
@@ -443,13 +180,20 @@ static PyObject *keystore_exit(PyObject *self, PyObject *const *args, Py_ssize_t
     return keystore_close(self, NULL);
 }
 
-static PyObject *refuse_pickling(PyObject *self, PyObject *protocol)
+/* A pickle names the store and the mode of access; whoever unpickles it opens it anew. */
+static PyObject *keystore_reduce(PyObject *self_, PyObject *nothing)
 {
-    (void)protocol;
-    return PyErr_Format(PyExc_TypeError,
-                        "a KeyStore is a handle of this process and is neither pickled nor copied; "
-                        "pass its id (%d) and open it there with from_id",
-                        ((KeyStore *)self)->info.id);
+    (void)nothing;
+    const KeyStore *self = (KeyStore *)self_;
+    const shk_store *store = keystore_opened(self_);
+    PyObject *opener = store ? PyObject_GetAttrString(state_of(self_)->module, "_open_pickled")
+                             : NULL;
+    if (!opener)
+        return NULL;
+    return Py_BuildValue("(N(iy#OOd))", opener, self->info.id, (const char *)self->info.store_id,
+                         (Py_ssize_t)sizeof self->info.store_id,
+                         self->info.readonly ? Py_True : Py_False, self->trust,
+                         (double)shk_store_lock_timeout(store) / 1e9);
 }
 
 static void dealloc(PyObject *self_)
@@ -460,28 +204,9 @@ static void dealloc(PyObject *self_)
         PyObject_ClearWeakRefs(self_);
     if (self->store)
         close_now(self);
+    Py_XDECREF(self->trust);
     type->tp_free(self_);
     Py_DECREF(type);
-}
-
-static Py_ssize_t length(PyObject *self)
-{
-    shk_store *store = opened((KeyStore *)self);
-    struct shk_stats stats;
-    if (!store)
-        return -1;
-    int rc = shk_store_stats(store, &stats);
-    if (rc < 0) {
-        errors_raise(state_of(self), rc);
-        return -1;
-    }
-    uint64_t capacity = ((KeyStore *)self)->info.capacity;
-    if (stats.records > capacity) {
-        errors_format(state_of(self), SHK_E_CORRUPT, "the store counts %llu pairs, its capacity is "
-                      "%llu", (unsigned long long)stats.records, (unsigned long long)capacity);
-        return -1;
-    }
-    return (Py_ssize_t)stats.records;
 }
 
 static PyObject *name_of(const struct shk_info *info)
@@ -514,6 +239,19 @@ static PyObject *repr(PyObject *self_)
         const struct shk_info *info = &((KeyStore *)self)->info;                                   \
         return expression;                                                                         \
     }
+static PyObject *get_successor(PyObject *self, void *closure)
+{
+    (void)closure;
+    const shk_store *store = keystore_opened(self);
+    struct shk_successor to;
+    if (!store)
+        return NULL;
+    int rc = shk_store_successor(store, &to);
+    if (rc == SHK_E_ABSENT)
+        Py_RETURN_NONE;
+    return rc < 0 ? errors_raise(state_of(self), rc) : PyLong_FromLong(to.id);
+}
+
 ATTRIBUTE(id, PyLong_FromLong(info->id))
 ATTRIBUTE(semaphore_id, PyLong_FromLong(info->semaphore_id))
 ATTRIBUTE(key, PyLong_FromLong(info->key))
@@ -537,7 +275,7 @@ static PyObject *get_closed(PyObject *self, void *closure)
 static PyObject *get_lock_timeout(PyObject *self, void *closure)
 {
     (void)closure;
-    shk_store *store = opened((KeyStore *)self);
+    shk_store *store = keystore_opened(self);
     return store ? PyFloat_FromDouble((double)shk_store_lock_timeout(store) / 1e9) : NULL;
 }
 
@@ -551,7 +289,7 @@ static int set_lock_timeout(PyObject *self, PyObject *value, void *closure)
     }
     if (args_seconds(value, "lock_timeout", &timeout) < 0)
         return -1;
-    shk_store *store = opened((KeyStore *)self);
+    shk_store *store = keystore_opened(self);
     if (!store)
         return -1;
     shk_store_set_lock_timeout(store, timeout);
@@ -571,9 +309,12 @@ static PyGetSetDef attributes[] = {
     {"readonly", get_readonly, NULL, "True if this handle can't write.", NULL},
     {"store_id", get_store_id, NULL, "16 random bytes that tell this store from any other.", NULL},
     {"created_at", get_created_at, NULL, "Seconds since the epoch.", NULL},
+    {"successor", get_successor, NULL,
+     "The segment id of the store that this one moved to, or None.", NULL},
     {"closed", get_closed, NULL, "True after close().", NULL},
     {"lock_timeout", get_lock_timeout, set_lock_timeout,
      "Seconds that a write of this handle waits for the writers' lock.", NULL},
+    {"revision", keystore_get_revision, NULL, "How many changes there have been.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -602,24 +343,74 @@ static PyMethodDef methods[] = {
            "from_id(shmid, *, readonly=False, trust=(), timeout=2.0, lock_timeout=5.0)\n--\n\n"
            "An existing store by its segment's id."),
     METHOD(put, FAST,
-           "put($self, client, server, key, *, key_id=None, status=Status.VALID, ttl=None)\n--\n\n"
+           "put($self, client, server, key, *, key_id=None, status=Status.VALID, ttl=None,\n"
+           "    if_absent=False, if_key_id=None)\n--\n\n"
            "Inserts or replaces the pair's record; returns its key id."),
     METHOD(get_key, FAST,
-           "get_key($self, client, server, default=<unset>)\n--\n\n"
+           "get_key($self, client, server, default=<unset>, *, key_id=None)\n--\n\n"
            "The pair's key; KeyError, KeyRevokedError or KeyExpiredError, or the default."),
     METHOD(get_key_into, FAST,
-           "get_key_into($self, client, server, buffer)\n--\n\n"
+           "get_key_into($self, client, server, buffer, *, key_id=None)\n--\n\n"
            "Writes the key to the start of a writable buffer; returns its length."),
     METHOD(record, FAST,
            "record($self, client, server)\n--\n\nThe pair's KeyRecord, whatever its status."),
     METHOD(rotate, FAST,
-           "rotate($self, client, server, new_key=None)\n--\n\n"
+           "rotate($self, client, server, new_key=None, *, if_key_id=None, grace=None)\n--\n\n"
            "A new key (random, of the old length, if not given) under the next key id; returns\n"
            "the new KeyRecord."),
     METHOD(revoke, FAST,
            "revoke($self, client, server)\n--\n\nMarks the pair's key as revoked; put revives it."),
     METHOD(delete, FAST,
            "delete($self, client, server)\n--\n\nRemoves the pair and wipes its key."),
+    METHOD(touch, FAST,
+           "touch($self, client, server, *, ttl)\n--\n\nCounts the pair's time to live anew."),
+    METHOD(get, FAST,
+           "get($self, pair, default=None)\n--\n\nThe pair's unexpired KeyRecord, or the default."),
+    METHOD(pop, FAST,
+           "pop($self, pair, default=<unset>)\n--\n\n"
+           "Removes the pair; returns the KeyRecord it had, or the default."),
+    METHOD(popitem, METH_NOARGS,
+           "popitem($self)\n--\n\nRemoves some pair; returns (pair, KeyRecord)."),
+    METHOD(setdefault, FAST,
+           "setdefault($self, pair, default)\n--\n\n"
+           "The pair's KeyRecord; absent, it is given the key or record first."),
+    METHOD(update, METH_O,
+           "update($self, other, /)\n--\n\nput_many(other), which returns a count."),
+    METHOD(clear, METH_NOARGS, "clear($self)\n--\n\nRemoves every pair and wipes its key."),
+    METHOD(keys, METH_NOARGS, "keys($self)\n--\n\nA view of the unexpired pairs."),
+    METHOD(values, METH_NOARGS, "values($self)\n--\n\nA view of the unexpired KeyRecords."),
+    METHOD(items, METH_NOARGS,
+           "items($self)\n--\n\nA view of the unexpired (pair, KeyRecord)."),
+    METHOD(snapshot, METH_NOARGS,
+           "snapshot($self)\n--\n\nA dict of all unexpired pairs as they were at one moment."),
+    METHOD(purge_expired, METH_NOARGS,
+           "purge_expired($self)\n--\n\nWipes and frees every expired record; how many."),
+    METHOD(repair, METH_NOARGS,
+           "repair($self)\n--\n\nRebuilds the store from its records; see RepairReport."),
+    METHOD(copy_to, METH_O,
+           "copy_to($self, target, /)\n--\n\n"
+           "Moves all pairs to an empty store, which this one's handles name from then on."),
+    METHOD(get_many, FAST,
+           "get_many($self, pairs, default=None)\n--\n\n"
+           "The keys of many pairs, a list; the default where one is absent, revoked or expired.\n"
+           "pairs: any iterable of (client, server), a NumPy array included."),
+    METHOD(put_many, FAST,
+           "put_many($self, items)\n--\n\n"
+           "Inserts or replaces many records under one lock, all or none; returns how many.\n"
+           "items: a mapping from (client, server) to keys or KeyRecords, or an iterable of\n"
+           "(client, server, key) or ((client, server), key)."),
+    METHOD(delete_many, FAST,
+           "delete_many($self, pairs)\n--\n\n"
+           "Removes many pairs under one lock and wipes their keys; returns how many there were."),
+    METHOD(to_numpy, METH_NOARGS,
+           "to_numpy($self)\n--\n\n"
+           "All unexpired records as they were at one moment: a copy, as a structured array."),
+    METHOD(wait, FAST,
+           "wait($self, since=None, timeout=None)\n--\n\n"
+           "Sleeps until the revision is another than since; returns it."),
+    METHOD(changes, FAST, "changes($self, since)\n--\n\nEvery Change after the revision since."),
+    METHOD(watch, FAST,
+           "watch($self, since=None)\n--\n\nAn async iterator over each Change from now on."),
     METHOD(stats, METH_NOARGS, "stats($self)\n--\n\nCounters of the store."),
     METHOD(verify, METH_NOARGS,
            "verify($self)\n--\n\nChecks every invariant of the store; see VerifyReport."),
@@ -628,7 +419,8 @@ static PyMethodDef methods[] = {
     METHOD(close, METH_NOARGS, "close($self)\n--\n\nDetaches; the store itself stays."),
     {"__enter__", keystore_enter, METH_NOARGS, NULL},
     {"__exit__", (PyCFunction)(void (*)(void))keystore_exit, METH_FASTCALL, NULL},
-    {"__reduce_ex__", refuse_pickling, METH_O, "Refused: a handle belongs to its process."},
+    {"__reduce__", keystore_reduce, METH_NOARGS,
+     "Pickles id, store id and mode of access; unpickling opens the store anew."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -646,14 +438,23 @@ static PyType_Slot slots[] = {
     {Py_tp_methods, methods},
     {Py_tp_members, members},
     {Py_tp_getset, attributes},
-    {Py_mp_length, length},
+    {Py_mp_length, mapping_length},
+    {Py_mp_subscript, mapping_subscript},
+    {Py_mp_ass_subscript, mapping_assign},
+    {Py_sq_contains, mapping_contains},
+    {Py_tp_iter, keystore_iterate},
+    {Py_tp_richcompare, mapping_compare},
+    {Py_tp_hash, PyObject_HashNotImplemented},
+    {Py_bf_getbuffer, keystore_getbuffer},
+    {Py_bf_releasebuffer, keystore_releasebuffer},
     {0, NULL},
 };
 
 static PyType_Spec spec = {
     .name = "pyshmkey.KeyStore",
     .basicsize = sizeof(KeyStore),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE |
+             Py_TPFLAGS_MAPPING,
     .slots = slots,
 };
 
@@ -661,7 +462,8 @@ int keystore_exec(PyObject *module)
 {
     struct module_state *state = PyModule_GetState(module);
     state->keystore_type = PyType_FromModuleAndSpec(module, &spec, NULL);
-    if (!state->keystore_type)
+    if (!state->keystore_type ||
+        keystore_register(state->keystore_type, "MutableMapping") < 0)
         return -1;
     return PyModule_AddType(module, (PyTypeObject *)state->keystore_type);
 }

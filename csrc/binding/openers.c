@@ -1,9 +1,5 @@
 /* openers.c: the arguments of create, open, open_or_create and from_id. */
-#include "openers.h"
-
-#include "args.h"
-#include "bind.h"
-#include "errors.h"
+#include "keystore.h"
 
 #include <unistd.h>
 
@@ -49,6 +45,7 @@ static int set_shape(struct shk_shape *shape, PyObject *capacity, PyObject *id_s
     return mode ? args_mode(mode, &shape->mode) : 0;
 }
 
+/* After set_address, whose owner is trusted with the rest. */
 static int set_access(struct opening *o, PyObject *readonly, PyObject *trust, PyObject *timeout,
                       PyObject *lock_timeout)
 {
@@ -63,13 +60,12 @@ static int set_access(struct opening *o, PyObject *readonly, PyObject *trust, Py
         return -1;
     if (lock_timeout && args_seconds(lock_timeout, "lock_timeout", &o->access.lock_timeout) < 0)
         return -1;
-    if (!trust)
-        return 0;
-    PyObject *uids = PySequence_Tuple(trust);
+    PyObject *uids = trust ? PySequence_Tuple(trust) : PyTuple_New(0);
     if (!uids)
         return -1;
     int rc = -1;
-    o->trust = PyMem_Malloc((size_t)PyTuple_GET_SIZE(uids) * sizeof *o->trust + 1);
+    size_t count = (size_t)PyTuple_GET_SIZE(uids);
+    o->trust = PyMem_Malloc((count + 1) * sizeof *o->trust);
     if (!o->trust) {
         PyErr_NoMemory();
         goto done;
@@ -77,8 +73,10 @@ static int set_access(struct opening *o, PyObject *readonly, PyObject *trust, Py
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(uids); i++)
         if (args_account(PyTuple_GET_ITEM(uids, i), "a trusted uid", &o->trust[i]) < 0)
             goto done;
+    if (o->address.name.size > 0 && o->address.owner != geteuid())
+        o->trust[count++] = o->address.owner;
     o->access.trust = o->trust;
-    o->access.trust_count = (size_t)PyTuple_GET_SIZE(uids);
+    o->access.trust_count = count;
     rc = 0;
 done:
     Py_DECREF(uids);
@@ -93,17 +91,23 @@ static int set_address(struct opening *o, PyObject *name_or_key, PyObject *owner
     return args_address(name_or_key, uid, &o->address, &o->name);
 }
 
-static PyObject *open_store(PyTypeObject *type, enum shk_intent intent, struct opening *o)
+/* By the segment's id or, that being NULL, by name or key. */
+static PyObject *open_store(PyTypeObject *type, enum shk_intent intent, struct opening *o,
+                            const int *id)
 {
     shk_store *store;
+    PyObject *self = NULL;
     int rc;
     Py_BEGIN_ALLOW_THREADS;
-    rc = shk_store_open(intent, &o->address, &o->shape, &o->access, &store);
+    rc = id ? shk_store_from_id(*id, &o->access, &store)
+            : shk_store_open(intent, &o->address, &o->shape, &o->access, &store);
     Py_END_ALLOW_THREADS;
-    opening_close(o);
     if (rc < 0)
-        return errors_raise(PyType_GetModuleState(type), rc);
-    return keystore_wrap(type, store);
+        errors_raise(PyType_GetModuleState(type), rc);
+    else
+        self = keystore_wrap(type, store, o->access.trust, o->access.trust_count);
+    opening_close(o);
+    return self;
 }
 
 SIGNATURE(create, 2, 2, "name_or_key", "capacity", "id_size", "key_size", "mode", "timeout",
@@ -123,25 +127,22 @@ static PyObject *create(PyTypeObject *type, enum shk_intent intent, PyObject *co
         opening_close(&o);
         return NULL;
     }
-    return open_store(type, intent, &o);
+    return open_store(type, intent, &o, NULL);
 }
 
-PyObject *keystore_create(PyObject *type, PyObject *const *args, Py_ssize_t count,
-                          PyObject *keywords)
+KEYSTORE_METHOD(create)
 {
-    return create((PyTypeObject *)type, SHK_CREATE, args, count, keywords);
+    return create((PyTypeObject *)self, SHK_CREATE, args, count, keywords);
 }
 
-PyObject *keystore_open_or_create(PyObject *type, PyObject *const *args, Py_ssize_t count,
-                                  PyObject *keywords)
+KEYSTORE_METHOD(open_or_create)
 {
-    return create((PyTypeObject *)type, SHK_OPEN_OR_CREATE, args, count, keywords);
+    return create((PyTypeObject *)self, SHK_OPEN_OR_CREATE, args, count, keywords);
 }
 
 SIGNATURE(open, 1, 1, "name_or_key", "readonly", "owner", "trust", "timeout", "lock_timeout");
 
-PyObject *keystore_open(PyObject *type, PyObject *const *args, Py_ssize_t count,
-                        PyObject *keywords)
+KEYSTORE_METHOD(open)
 {
     PyObject *a[6];
     struct opening o = {0};
@@ -151,29 +152,58 @@ PyObject *keystore_open(PyObject *type, PyObject *const *args, Py_ssize_t count,
         opening_close(&o);
         return NULL;
     }
-    return open_store((PyTypeObject *)type, SHK_OPEN, &o);
+    return open_store((PyTypeObject *)self, SHK_OPEN, &o, NULL);
 }
 
 SIGNATURE(from_id, 1, 1, "shmid", "readonly", "trust", "timeout", "lock_timeout");
 
-PyObject *keystore_from_id(PyObject *type, PyObject *const *args, Py_ssize_t count,
-                           PyObject *keywords)
+KEYSTORE_METHOD(from_id)
 {
     PyObject *a[5];
     struct opening o = {0};
-    shk_store *store;
-    int id, rc;
+    int id;
     if (bind(&from_id_signature, args, count, keywords, a) < 0)
         return NULL;
     if (args_id(a[0], &id) < 0 || set_access(&o, a[1], a[2], a[3], a[4]) < 0) {
         opening_close(&o);
         return NULL;
     }
-    Py_BEGIN_ALLOW_THREADS;
-    rc = shk_store_from_id(id, &o.access, &store);
-    Py_END_ALLOW_THREADS;
-    opening_close(&o);
-    if (rc < 0)
-        return errors_raise(PyType_GetModuleState((PyTypeObject *)type), rc);
-    return keystore_wrap((PyTypeObject *)type, store);
+    return open_store((PyTypeObject *)self, SHK_OPEN, &o, &id);
+}
+
+/* ----------------------------------------------------------------- pickles -- */
+
+/* What KeyStore.__reduce__ names: nothing in a pickle is believed, but that it is this
+ * store which is meant, and whose owner may be another's. */
+static PyObject *open_pickled(PyObject *module, PyObject *args)
+{
+    PyObject *shmid, *readonly, *trust, *lock_timeout;
+    const char *store_id;
+    Py_ssize_t size;
+    struct opening o = {0};
+    int id;
+    if (!PyArg_ParseTuple(args, "Oy#OOO", &shmid, &store_id, &size, &readonly, &trust,
+                          &lock_timeout))
+        return NULL;
+    if (size != 16) {
+        PyErr_Format(PyExc_ValueError, "a store id has 16 bytes, not %zd", size);
+        return NULL;
+    }
+    if (args_id(shmid, &id) < 0 || set_access(&o, readonly, trust, NULL, lock_timeout) < 0) {
+        opening_close(&o);
+        return NULL;
+    }
+    o.access.store_id = (const unsigned char *)store_id;
+    const struct module_state *state = PyModule_GetState(module);
+    return open_store((PyTypeObject *)state->keystore_type, SHK_OPEN, &o, &id);
+}
+
+static PyMethodDef functions[] = {
+    {"_open_pickled", open_pickled, METH_VARARGS, "How a pickled KeyStore is opened."},
+    {NULL, NULL, 0, NULL},
+};
+
+int openers_exec(PyObject *module)
+{
+    return PyModule_AddFunctions(module, functions);
 }

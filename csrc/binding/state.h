@@ -16,6 +16,7 @@ enum {
 
 /* Every member is one object reference: module.c visits and clears the struct as an array. */
 struct module_state {
+    PyObject *module;                   /* pyshmkey._core itself */
     PyObject *error;                    /* pyshmkey.Error */
     PyObject *exceptions[ERROR_COUNT];  /* in the order of SHK_CODES; a builtin where one fits */
     PyObject *segmentstat_type;
@@ -30,6 +31,13 @@ struct module_state {
     PyObject *keystore_type;
     PyObject *stats_type;
     PyObject *report_type;
+    PyObject *repair_type;
+    PyObject *iterator_type; /* over pairs, KeyRecords or both */
+    PyObject *view_types[3]; /* keys, values, items */
+    PyObject *change_type;
+    PyObject *change_kind_type; /* ChangeKind, an IntEnum */
+    PyObject *change_kinds;     /* its members, a tuple: INSERT first */
+    PyObject *bell_type;
 };
 
 /* Of an instance of one of our types; none of them can be subclassed. */
@@ -47,6 +55,9 @@ int atomicint_exec(PyObject *module);
 int tables_exec(PyObject *module);
 int keyrecord_exec(PyObject *module);
 int keystore_exec(PyObject *module);
+int iteration_exec(PyObject *module);
+int openers_exec(PyObject *module);
 int reports_exec(PyObject *module);
+int bell_exec(PyObject *module);
 
 #endif

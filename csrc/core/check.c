@@ -7,11 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "clock.h"
 #include "error.h"
-#include "journal.h"
-
-#define QUIET_TRIES 20
+#include "previous.h"
 
 const char *shk_check_name(enum shk_check check)
 {
@@ -42,6 +39,7 @@ struct walk {
     struct shk_report report;
     struct shk_journal_shm journal; /* kind 0: none, or one that makes no sense */
     uint64_t high_water;
+    uint64_t previous;       /* entries of previous keys */
     unsigned char *slots;    /* per slot: the bits above */
     uint32_t *needed;        /* per bucket: entries that passed it */
 };
@@ -100,32 +98,28 @@ static void check_journal(struct walk *walk)
 
 static void check_fields(struct walk *walk, uint32_t number, const uint64_t *words)
 {
-    const struct shk__geometry *g = &walk->store->geometry;
-    const unsigned char *bytes = (const unsigned char *)words;
-    const struct shk_slot_shm *slot = (const struct shk_slot_shm *)words;
-    struct shk_record about;
-    shk__image_describe(walk->store, words, &about);
-    bool good = about.status == SHK_VALID || about.status == SHK_REVOKED;
-    good = good && about.key_length >= 1 && about.key_length <= g->key_size && about.key_id >= 0 &&
-           (slot->flags & ~SHK_FLAG_EXPIRES) == 0;
-    for (unsigned i = 0; i < 2; i++) {
-        const unsigned char *id = shk__image_ids(words) + i * g->id_size;
-        size_t length = strnlen((const char *)id, g->id_size);
-        good = good && length >= 1 && length < g->id_size;
-        for (size_t at = length; at < g->id_size; at++)
-            good = good && id[at] == 0;
-    }
-    if (!good) {
+    if (!shk__image_is_sound(walk->store, words))
         fault(walk, SHK_CHECK_record_fields, number);
-        return;
-    }
-    bool zero = true;
-    for (size_t at = g->key_offset + about.key_length; at < g->times_offset; at++)
-        zero = zero && bytes[at] == 0;
-    for (size_t at = g->times_offset + 16; at < g->record_size; at++)
-        zero = zero && bytes[at] == 0;
-    if (!zero)
+    else if (!shk__image_is_padded(walk->store, words))
         fault(walk, SHK_CHECK_free_bytes_zero, number);
+}
+
+/* Its pair's record names it, or the write that added or drops it is under way. */
+static void check_previous(struct walk *walk, uint64_t target, const struct shk__query *query)
+{
+    const shk_store *store = walk->store;
+    struct shk__query pair = {.role = 0, .pair = query->pair};
+    struct shk__place place;
+    struct shk_record record;
+    uint32_t flags = 0;
+    walk->previous++;
+    shk__query_hash(store, &pair);
+    if (shk__index_find_locked(store, &pair, &place) == 0 && place.word)
+        shk__slot_describe_locked(store, shk__entry_slot(place.word), &record, &flags);
+    const uint64_t *named = shk__journal(store)->previous;
+    if (!(flags & shk__previous_flag(query->role)) &&
+        shk__load(&named[0]) != target + 1 && shk__load(&named[1]) != target + 1)
+        fault(walk, SHK_CHECK_previous, target);
 }
 
 static void check_entry(struct walk *walk, uint32_t bucket, uint64_t target, uint64_t entry,
@@ -146,8 +140,9 @@ static void check_entry(struct walk *walk, uint32_t bucket, uint64_t target, uin
 
     struct shk__query query;
     struct shk__place place;
-    memcpy(query.pair.ids, shk__image_ids(words), 2 * (size_t)g->id_size);
-    shk__query_hash(store, &query);
+    shk__query_of_image(store, words, &query);
+    if (query.role)
+        check_previous(walk, target, &query);
     uint32_t passed = bucket >= query.home ? bucket - query.home : bucket + g->buckets - query.home;
     if (query.tag != shk__entry_tag(entry) || passed >= g->probe_limit) {
         fault(walk, SHK_CHECK_placement, number);
@@ -158,6 +153,23 @@ static void check_entry(struct walk *walk, uint32_t bucket, uint64_t target, uin
     /* A search for its ids must end here: not before, at a twin. */
     if (shk__index_find_locked(store, &query, &place) == 0 && place.word && place.target != target)
         fault(walk, SHK_CHECK_unique_pairs, number);
+}
+
+/* The count of one sort of entries, as the ledger or an operation under way has it. */
+static void check_count(struct walk *walk, uint64_t kind, uint64_t entries)
+{
+    const struct shk_journal_shm *j = &walk->journal;
+    const uint64_t *count = shk__journal_count(walk->store, kind);
+    uint64_t ledger = shk__load(count), expected = ledger;
+    if (j->kind && shk__journal_count(walk->store, j->kind) == count) {
+        uint64_t after = j->records + (uint64_t)shk__journal_growth(j);
+        bool committed = shk__load(shk__entry_at(walk->store, j->target)) == j->new_word;
+        expected = committed ? after : j->records;
+        if (ledger != j->records && ledger != after)
+            fault(walk, SHK_CHECK_count, ledger);
+    }
+    if (entries != expected)
+        fault(walk, SHK_CHECK_count, entries);
 }
 
 static void check_index(struct walk *walk, uint64_t *words)
@@ -181,16 +193,9 @@ static void check_index(struct walk *walk, uint64_t *words)
         if (shk__load(&shk__bucket(walk->store, b)->overflow) < walk->needed[b])
             fault(walk, SHK_CHECK_overflow, b);
 
-    const struct shk_journal_shm *j = &walk->journal;
-    uint64_t ledger = shk__load(&shk__ledger(walk->store)->records), expected = ledger;
-    if (j->kind) {
-        uint64_t after = j->records + (uint64_t)shk__journal_growth(j);
-        bool committed = shk__load(shk__entry_at(walk->store, j->target)) == j->new_word;
-        expected = committed ? after : j->records;
-        if (ledger != j->records && ledger != after)
-            fault(walk, SHK_CHECK_count, ledger);
-    }
-    if (entries != expected || entries > g->capacity)
+    check_count(walk, SHK_CHANGE_KEEP, walk->previous);
+    check_count(walk, SHK_CHANGE_INSERT, entries - walk->previous);
+    if (entries > g->capacity)
         fault(walk, SHK_CHECK_count, entries);
 }
 
@@ -266,30 +271,22 @@ static uint64_t count_faults(const struct shk_report *report)
 /* Without the lock a fault counts only if nothing moved while it was looked for. */
 static int check_unlocked(const shk_store *store, struct shk_report *out)
 {
-    const uint64_t *revision = &shk__changes(store)->revision;
-    const uint64_t *journaled = &shk__journal(store)->revision; /* moves first, revision last */
-    const uint32_t *word = &shk__lock_word(store)->word;
-    for (int i = 0; i < QUIET_TRIES; i++) {
-        uint64_t seen = shk__load(revision);
-        uint64_t begun = shk__load(journaled);
-        uint32_t owner = shk__load(word);
+    for (int i = 0; i < SHK__QUIET_TRIES; i++) {
+        struct shk__pulse before = shk__pulse(store);
         struct shk_report report;
         int rc = check(store, &report);
         if (rc < 0)
             return rc;
-        bool quiet = shk__load(revision) == seen && shk__load(journaled) == begun &&
-                     shk__load(word) == owner;
-        if (quiet || count_faults(&report) == 0) {
+        if (shk__pulse_is(store, &before) || count_faults(&report) == 0) {
             *out = report;
             return 0;
         }
-        struct timespec t = shk__timespec(SHK_MILLISECOND << (i < 6 ? i : 6));
-        nanosleep(&t, NULL);
+        shk__quiet_pause(i);
     }
     return shk__fail(SHK_E_BUSY,
                      "writers changed store %d during each of %d checks: verify through a "
                      "writable handle, which holds them up",
-                     store->info.id, QUIET_TRIES);
+                     store->info.id, SHK__QUIET_TRIES);
 }
 
 int shk_store_verify(shk_store *store, struct shk_report *out)

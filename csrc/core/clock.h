@@ -2,11 +2,9 @@
 #ifndef SHK_CLOCK_H
 #define SHK_CLOCK_H
 
-#include <stdint.h>
 #include <time.h>
 
-#define SHK_MILLISECOND UINT64_C(1000000)
-#define SHK_SECOND UINT64_C(1000000000)
+#include "shk.h"
 
 static inline uint64_t shk__clock(clockid_t clock)
 {
@@ -21,7 +19,13 @@ static inline uint64_t shk__monotonic(void)
     return shk__clock(CLOCK_MONOTONIC);
 }
 
-/* For dates in records, whose users compare them with time(): a few ms coarse. */
+/* For dates in records: a time to live may be shorter than a coarse tick of some ms. */
+static inline uint64_t shk__realtime_fine(void)
+{
+    return shk__clock(CLOCK_REALTIME);
+}
+
+/* For readers, to whom a record may stay unexpired for some ms more. */
 static inline uint64_t shk__realtime(void)
 {
     return shk__clock(CLOCK_REALTIME_COARSE);

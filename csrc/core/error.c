@@ -1,4 +1,4 @@
-/* error.c: codes, their messages, and the last failure's detail. */
+/* error.c: the version, codes, their messages, and the last failure's detail. */
 #include "error.h"
 
 #include <stdarg.h>
@@ -25,6 +25,11 @@ int shk__fail_plainly(int code)
 const char *shk_error_detail(void)
 {
     return detail;
+}
+
+const char *shk_version(void)
+{
+    return SHK_VERSION;
 }
 
 const char *shk_error_message(int code)

@@ -14,18 +14,35 @@
 struct shk__query {
     uint32_t home;
     uint16_t tag;
+    uint32_t role; /* 0: the pair's record; one of SHK_FLAGS_IS_PREVIOUS: its previous key's */
     struct shk__pair pair;
 };
 
+/* Fills in home and tag. Records of other roles hash elsewhere. */
 void shk__query_hash(const shk_store *store, struct shk__query *query);
+/* Of a pair's own record. INVALID, naming the limit. */
+int shk__query_make(const shk_store *store, struct shk_bytes client, struct shk_bytes server,
+                    struct shk__query *out);
+/* Of the record in this image. */
+void shk__query_of_image(const shk_store *store, const uint64_t *words, struct shk__query *out);
 
 static inline uint32_t shk__next_bucket(const shk_store *store, uint32_t bucket)
 {
     return bucket + 1 < store->geometry.buckets ? bucket + 1 : 0;
 }
 
+/* For writes and batches: fetch the home bucket, then, once it may have come, the record's
+ * lines. Hints: whatever stands there, nothing follows from it. */
+void shk__index_prefetch_bucket(const shk_store *store, const struct shk__query *query);
+void shk__index_prefetch_slot(const shk_store *store, const struct shk__query *query);
+
 /* The pair's image, or ABSENT, REMOVED, CORRUPT. Waits for nobody, stores nothing. */
 int shk__index_read(const shk_store *store, const struct shk__query *query, uint64_t *words);
+/* The same for one who asks for the key alone: see shk__slot_copy. */
+int shk__index_read_key(const shk_store *store, const struct shk__query *query, uint64_t *words);
+
+/* The record that an entry names, for walks: 1, 0 where it is empty, CORRUPT. */
+int shk__entry_read(const shk_store *store, const uint64_t *at, uint64_t *words);
 
 struct shk__place {
     uint64_t target; /* entry number */

@@ -2,7 +2,9 @@
 #include "journal.h"
 
 #include <string.h>
+#include <time.h>
 
+#include "clock.h"
 #include "error.h"
 
 /* The free queue and the slot that an operation would take from it. */
@@ -27,13 +29,20 @@ static int take_slot(const shk_store *store, const struct shk_journal_shm *j, ui
 
 static void announce(const shk_store *store, const struct shk_journal_shm *j, uint32_t slot)
 {
-    uint64_t words[(2 * SHK_ID_SIZE_MAX + 7) / 8] = {0};
     const size_t ids_size = 2 * (size_t)store->geometry.id_size;
-    memcpy(words, shk__image_ids((const uint64_t *)shk__slot(store, slot)), ids_size);
+    const uint64_t *record = (const uint64_t *)shk__slot(store, slot);
     struct shk_ring_shm *change = shk__ring_at(store, j->revision);
+    if (shk__load(&change->revision) == j->revision + 1)
+        return; /* complete, and perhaps being read: its writer died later */
+    uint64_t *ids = (uint64_t *)(change + 1);
     shk__store(&change->revision, 0);
     shk__store(&change->kind, j->kind);
-    shk__store_words((uint64_t *)(change + 1), words, (ids_size + 7) / 8);
+    size_t i = 0;
+    for (; i < ids_size / 8; i++)
+        shk__store(&ids[i], shk__image_ids_word(record, i));
+    if (ids_size % 8)
+        shk__store(&ids[i],
+                   shk__image_ids_word(record, i) & ~(~UINT64_C(0) << 8 * (ids_size % 8)));
     shk__store(&change->revision, j->revision + 1);
 }
 
@@ -50,10 +59,12 @@ static void finish(const shk_store *store, const struct shk_journal_shm *j)
     /* A delete's ids stand in the old slot alone, until its retirement begins. */
     uint32_t old_slot = shk__entry_slot(j->old_word);
     bool retiring = j->old_word && shk__load(&shk__slot(store, old_slot)->generation) == j->retired;
-    if (j->new_word || !retiring)
-        announce(store, j, j->new_word ? shk__entry_slot(j->new_word) : old_slot);
-    shk__store(&shk__changes(store)->revision, j->revision + 1);
-    shk__store(&ledger->records, j->records + (uint64_t)shk__journal_growth(j));
+    if (!shk__journal_is_silent(j->kind)) {
+        if (j->new_word || !retiring)
+            announce(store, j, j->new_word ? shk__entry_slot(j->new_word) : old_slot);
+        shk__store(&shk__changes(store)->revision, j->revision + 1);
+    }
+    shk__store(shk__journal_count(store, j->kind), j->records + (uint64_t)shk__journal_growth(j));
     if (j->old_word) {
         shk__slot_retire_locked(store, old_slot, j->retired);
         shk__store(shk__queue_at(store, j->tail), old_slot);
@@ -77,7 +88,16 @@ static void undo(const shk_store *store, const struct shk_journal_shm *j)
     shk__store(&shk__journal(store)->kind, SHK_CHANGE_NONE);
 }
 
-int shk__journal_commit_locked(const shk_store *store, enum shk_change kind,
+/* Before the commit, so that the hint is never too late. */
+static void note_expiry(const shk_store *store, uint64_t expires)
+{
+    uint64_t *earliest = &shk__ledger(store)->earliest;
+    uint64_t seen = shk__load(earliest);
+    if (seen == 0 || expires < seen)
+        shk__store(earliest, expires);
+}
+
+int shk__journal_commit_locked(const shk_store *store, uint64_t kind,
                                const struct shk__query *query, const struct shk__place *place,
                                const uint64_t *image)
 {
@@ -90,7 +110,7 @@ int shk__journal_commit_locked(const shk_store *store, enum shk_change kind,
         .tail = shk__load(&ledger->tail),
         .high_water = shk__load(&ledger->high_water),
         .revision = shk__load(&shk__changes(store)->revision),
-        .records = shk__load(&ledger->records),
+        .records = shk__load(shk__journal_count(store, kind)),
     };
     uint32_t slot = 0;
     if (image) {
@@ -110,9 +130,11 @@ int shk__journal_commit_locked(const shk_store *store, enum shk_change kind,
     }
     struct shk_journal_shm *journal = shk__journal(store);
     shk__store_words((uint64_t *)journal + 1, (uint64_t *)&j + 1,
-                     offsetof(struct shk_journal_shm, reserved) / 8 - 1);
+                     offsetof(struct shk_journal_shm, previous) / 8 - 1);
     shk__store(&journal->kind, j.kind);
 
+    if (image && shk__image_flags(image) & SHK_FLAG_EXPIRES)
+        note_expiry(store, shk__image_times(store, image)[1]);
     if (image)
         shk__slot_publish_locked(store, slot, j.generation, image);
     if (!j.old_word)
@@ -134,7 +156,7 @@ int shk__journal_load(const shk_store *store, struct shk_journal_shm *out)
         return 0;
     }
     shk__load_words((uint64_t *)&j + 1, (const uint64_t *)shared + 1,
-                    offsetof(struct shk_journal_shm, reserved) / 8 - 1);
+                    offsetof(struct shk_journal_shm, previous) / 8 - 1);
     uint64_t queued = j.tail - j.head;
     bool good = j.kind < SHK_CHANGE_COUNT && j.target < (uint64_t)g->buckets * SHK_WAYS &&
                 (j.old_word || j.new_word) && queued <= g->slots && j.high_water <= g->slots &&
@@ -176,4 +198,35 @@ int shk__journal_recover_locked(const shk_store *store)
     uint64_t *recoveries = &shk__stats(store)->recoveries;
     shk__store(recoveries, shk__load(recoveries) + 1);
     return 1;
+}
+
+/* ------------------------------------------------------------------ pulse -- */
+
+struct shk__pulse shk__pulse(const shk_store *store)
+{
+    const struct shk_journal_shm *journal = shk__journal(store);
+    const struct shk_ledger_shm *ledger = shk__ledger(store);
+    return (struct shk__pulse){
+        .kind = shk__load(&journal->kind),
+        .revision = shk__load(&shk__changes(store)->revision),
+        .begun = {shk__load(&journal->head), shk__load(&journal->tail),
+                  shk__load(&journal->high_water)},
+        .done = {shk__load(&ledger->head), shk__load(&ledger->tail),
+                 shk__load(&ledger->high_water)},
+        .owner = shk__load(&shk__lock_word(store)->word),
+    };
+}
+
+bool shk__pulse_is(const shk_store *store, const struct shk__pulse *before)
+{
+    struct shk__pulse now = shk__pulse(store);
+    return now.kind == before->kind && now.revision == before->revision &&
+           memcmp(now.begun, before->begun, sizeof now.begun) == 0 &&
+           memcmp(now.done, before->done, sizeof now.done) == 0 && now.owner == before->owner;
+}
+
+void shk__quiet_pause(int tries)
+{
+    struct timespec t = shk__timespec(SHK_MILLISECOND << (tries < 6 ? tries : 6));
+    nanosleep(&t, NULL);
 }

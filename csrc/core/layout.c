@@ -16,6 +16,8 @@ _Static_assert(sizeof(struct shk_changes_shm) == SHK_LINE, "changes");
 _Static_assert(sizeof(struct shk_stats_shm) == SHK_LINE, "stats");
 _Static_assert(sizeof(struct shk_bucket_shm) == SHK_LINE, "bucket");
 _Static_assert(sizeof(struct shk_slot_shm) == SHK_STATUS_OFFSET, "slot");
+_Static_assert(offsetof(struct shk_slot_shm, generation) == SHK_GENERATION_OFFSET, "slot");
+_Static_assert(offsetof(struct shk_slot_shm, key_length) == SHK_KEY_LENGTH_OFFSET, "slot");
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ && sizeof(void *) == 8,
                "pyshmkey needs a 64-bit little-endian machine");
 
@@ -30,6 +32,7 @@ static uint64_t hash_layout(const struct shk__geometry *g)
     const uint64_t parts[] = {SHK_LAYOUT_VERSION,
                               sizeof(struct shk_header_shm),
                               sizeof(struct shk_journal_shm),
+                              sizeof(struct shk_successor_shm),
                               sizeof(struct shk_bucket_shm),
                               SHK_RING,
                               SHK_SPARE_SLOTS,

@@ -4,7 +4,7 @@
  *   1024          lock      who writes now
  *   1088          journal   what the writer is about to do
  *   1216          ledger    free queue ends, high-water mark, record count
- *   1280          changes   revision
+ *   1280          changes   revision, and who is to be woken for it
  *   1344          stats     counters nobody depends on
  *   1408          ring      the last SHK_RING changes
  *   buckets       index     64-byte buckets: overflow count and 7 entries
@@ -21,17 +21,27 @@
 
 #include "shk.h"
 
-#define SHK_LAYOUT_VERSION 1u
+#define SHK_LAYOUT_VERSION 2u
 #define SHK_BYTE_ORDER 0x01020304u
 #define SHK_LINE 64u
 
-/* header.state. Legal: MAKING -> LIVE -> REMOVED, MAKING -> DEAD. */
+/* header.state. Legal: MAKING -> LIVE -> MOVED -> REMOVED, LIVE -> REMOVED, MAKING -> DEAD. */
 #define SHK_STATE_MAKING UINT64_C(0)
 #define SHK_STATE_LIVE UINT64_C(0x3159454B4D485359)    /* "YSHMKEY1" */
 #define SHK_STATE_DEAD UINT64_C(0x4441454459454B59)    /* condemned before publication */
 #define SHK_STATE_REMOVED UINT64_C(0x45524F4D59454B59) /* destroyed, wiped or being wiped */
+#define SHK_STATE_MOVED UINT64_C(0x4445564F4D59454B)   /* its records are in its successor */
 /* header.birthmark, stored right after the creator attached: this segment is ours. */
 #define SHK_BIRTHMARK UINT64_C(0x4854524942594B53)
+
+struct shk_successor_shm {
+    uint32_t id;
+    uint32_t key;
+    uint32_t owner;
+    uint32_t name_size;
+    uint8_t store_id[16];
+    uint8_t name[SHK_NAME_MAX + 1];
+};
 
 struct shk_header_shm {
     uint64_t state; /* read by every call; the only word of the header that changes */
@@ -52,8 +62,11 @@ struct shk_header_shm {
     uint8_t hash_key[16];
     uint32_t name_size;
     uint8_t name[SHK_NAME_MAX + 1];
-    uint8_t reserved[636];
+    struct shk_successor_shm successor; /* stored before state becomes MOVED */
+    uint8_t reserved[348];
 };
+
+#define SHK_VARIANTS 2u
 
 struct shk_lock_shm {
     uint32_t word; /* 0, or token + 1 with SHK_LOCK_WAITERS; a futex */
@@ -62,7 +75,7 @@ struct shk_lock_shm {
 
 /* One operation in flight. All values are absolute, so a replay may be repeated. */
 struct shk_journal_shm {
-    uint64_t kind;       /* enum shk_change; stored last, cleared last */
+    uint64_t kind;       /* shk_change_kind or below; stored last, cleared last */
     uint64_t target;     /* entry number: bucket * SHK_WAYS + way */
     uint64_t old_word;   /* the entry before; 0 for an insert */
     uint64_t new_word;   /* the entry after; 0 for a delete */
@@ -72,27 +85,37 @@ struct shk_journal_shm {
     uint64_t generation; /* even: the new slot's */
     uint64_t retired;    /* odd: the old slot's, once it is free */
     uint64_t revision;   /* before */
-    uint64_t records;    /* before */
-    uint64_t reserved[5];
+    uint64_t records;    /* before: the count of pairs or, KEEP and DROP, of previous keys */
+    /* Entries, plus 1, of previous keys that a write is about to add or to drop, one a
+     * variant (previous.h); not part of the operation above, but of the whole write. */
+    uint64_t previous[SHK_VARIANTS];
+    uint64_t reserved[3];
 };
 
 struct shk_ledger_shm {
     uint64_t head, tail; /* absolute; the place in the queue is modulo slots */
     uint64_t high_water; /* slots from here on were never committed */
-    uint64_t records;
+    uint64_t records;     /* pairs */
     uint64_t last_key_id; /* raised before an operation is journaled, so ids may skip but never repeat */
-    uint64_t reserved[3];
+    uint64_t previous;    /* previous keys */
+    /* Hints of expiry.h, right or wrong: */
+    uint64_t hand;     /* the slot that an insert looks at next */
+    uint64_t earliest; /* no record expires before; 0: none expires at all */
 };
 
 struct shk_changes_shm {
     uint64_t revision; /* commits; its low half (little-endian: at offset 0) is a futex */
-    uint64_t reserved[7];
+    uint64_t woken;    /* waiters with an older revision than this were woken */
+    uint64_t woken_at; /* CLOCK_MONOTONIC, coarse */
+    uint64_t awaited;  /* the newest revision that a waiter who may write waits on, plus 1 */
+    uint64_t reserved[4];
 };
 
 struct shk_stats_shm {
     uint64_t takeovers;
     uint64_t recoveries;
-    uint64_t reserved[6];
+    uint64_t reclaimed;
+    uint64_t reserved[5];
 };
 
 /* A change: revision 0 while the entry is being written. The ids follow, client
@@ -101,8 +124,6 @@ struct shk_ring_shm {
     uint64_t revision;
     uint64_t kind;
 };
-#define SHK_RING 1024u
-
 #define SHK_WAYS 7u
 struct shk_bucket_shm {
     uint64_t overflow; /* entries that probed past this bucket when they were placed */
@@ -120,15 +141,20 @@ struct shk_slot_shm {
     uint32_t flags; /* SHK_FLAG_EXPIRES */
 };
 #define SHK_FLAG_EXPIRES 1u
+/* Of variant 0; shifted by the variant. See previous.h. */
+#define SHK_FLAG_HAS_PREVIOUS 2u
+#define SHK_FLAG_IS_PREVIOUS 8u
+#define SHK_FLAGS_HAS_PREVIOUS (SHK_FLAG_HAS_PREVIOUS * 3u)
+#define SHK_FLAGS_IS_PREVIOUS (SHK_FLAG_IS_PREVIOUS * 3u)
+#define SHK_FLAGS_ALL (SHK_FLAG_EXPIRES | SHK_FLAGS_HAS_PREVIOUS | SHK_FLAGS_IS_PREVIOUS)
 
-enum shk_change {
-    SHK_CHANGE_NONE,
-    SHK_CHANGE_INSERT,
-    SHK_CHANGE_OVERWRITE,
-    SHK_CHANGE_ROTATE,
-    SHK_CHANGE_REVOKE,
-    SHK_CHANGE_DELETE,
-    SHK_CHANGE_COUNT
+/* Kinds beside the public ones, which nobody is told of. */
+enum {
+    SHK_CHANGE_NONE = 0,
+    SHK_CHANGE_KEEP = SHK_CHANGE_EXPIRE + 1, /* a previous key is added */
+    SHK_CHANGE_DROP,                         /* and deleted */
+    SHK_CHANGE_COUNT,
+    SHK_CHANGE_REPAIR = 64 /* not an operation: repair() was broken off (repair.h) */
 };
 
 /* Spare slots beyond the capacity, and the shortest free queue to draw from while
@@ -169,9 +195,6 @@ struct shk__geometry {
     uint64_t total_size;
     uint64_t layout_hash; /* of the version and of every part's size */
 };
-
-#define SHK_STATUS_OFFSET 16u
-#define SHK_IDS_OFFSET 20u
 
 /* INVALID, naming the value and the limit. */
 int shk__geometry_compute(uint64_t capacity, uint32_t id_size, uint32_t key_size,

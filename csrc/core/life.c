@@ -19,6 +19,7 @@
 #include "clock.h"
 #include "error.h"
 #include "host.h"
+#include "removal.h"
 
 #define POLL (SHK_MILLISECOND / 2)
 #define START_OVER 1 /* the segment under the key was not, or is no longer, a store */
@@ -159,7 +160,7 @@ static int await_published(const struct candidate *c, const struct shk__geometry
         if (shk__cas64(&c->header->state, &state, SHK_STATE_DEAD))
             state = SHK_STATE_DEAD;
     }
-    if (state == SHK_STATE_LIVE)
+    if (state == SHK_STATE_LIVE || state == SHK_STATE_MOVED) /* calls will say where to */
         return 0;
     if (state == SHK_STATE_DEAD) {
         if (c->readonly)
@@ -199,6 +200,9 @@ static int make_handle(const struct candidate *c, const struct shk_address *addr
         rc = shk__fail(SHK_E_CORRUPT, "the header says its name has %u bytes", header.name_size);
     if (rc == 0)
         rc = check_name(&header, address);
+    if (rc == 0 && access->store_id && memcmp(access->store_id, header.store_id, 16) != 0)
+        rc = shk__fail(SHK_E_REMOVED, "segment %d holds another store now: the one meant is gone",
+                       c->info.id);
     if (rc < 0)
         return rc;
 
@@ -218,6 +222,9 @@ static int make_handle(const struct candidate *c, const struct shk_address *addr
                                     .id_size = geometry.id_size,
                                     .key_size = geometry.key_size,
                                     .record_size = geometry.record_size,
+                                    .key_id_offset = geometry.key_id_offset,
+                                    .key_offset = geometry.key_offset,
+                                    .times_offset = geometry.times_offset,
                                     .readonly = c->readonly,
                                     .owner = header.owner,
                                     .created = header.created};

@@ -35,6 +35,11 @@ void shk_thread_on_wait(int (*hook)(void *context), void *context)
     on_wait.context = context;
 }
 
+int shk__hook_run(void)
+{
+    return on_wait.hook ? on_wait.hook(on_wait.context) : 0;
+}
+
 int shk__lock_open(struct shk__lock *lock, uint32_t *word, const struct shk__set *set)
 {
     struct shk__seat *seat = shk__wiped_pages_new(sizeof *seat);
@@ -100,6 +105,17 @@ static void nap(uint32_t *word, uint32_t seen, uint64_t duration)
     (void)syscall(SYS_futex, word, FUTEX_WAIT, seen, &t, NULL, 0);
 }
 
+static bool names_nobody(uint32_t word)
+{
+    return (word & ~SHK_LOCK_WAITERS) - 1 >= SHK_WRITERS_MAX;
+}
+
+bool shk__lock_clear_nobody(struct shk__lock *lock)
+{
+    uint32_t seen = shk__load(lock->word);
+    return seen != 0 && names_nobody(seen) && shk__cas32(lock->word, &seen, 0);
+}
+
 static int wait_for(struct shk__lock *lock, uint32_t mine, uint64_t timeout)
 {
     uint32_t waiters = 0; /* once asleep, others may have slept with us: keep the bit for them */
@@ -116,7 +132,7 @@ static int wait_for(struct shk__lock *lock, uint32_t mine, uint64_t timeout)
                 return SHK__FREE;
             continue;
         }
-        if ((seen & ~SHK_LOCK_WAITERS) - 1 >= SHK_WRITERS_MAX)
+        if (names_nobody(seen))
             return shk__fail(SHK_E_CORRUPT, "the lock word is %#x, which names no writer", seen);
         if (spins < SPINS) {
             spins++;
@@ -139,7 +155,7 @@ static int wait_for(struct shk__lock *lock, uint32_t mine, uint64_t timeout)
         }
         if (tell_hook && on_wait.hook) {
             tell_hook = false;
-            if (on_wait.hook(on_wait.context) != 0)
+            if (shk__hook_run() != 0)
                 return shk__fail(-EINTR, "waiting for the writers' lock");
             /* A signal handler may have forked, and this be the child: `mine` is not its. */
             if (shk__load(&lock->seat->token_plus_one) != mine)

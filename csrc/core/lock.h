@@ -39,5 +39,10 @@ void shk__lock_close(struct shk__lock *lock);
  * and what shk__set_claim and shk__set_claim_any report. */
 int shk__lock_acquire(struct shk__lock *lock, uint64_t timeout);
 void shk__lock_release(struct shk__lock *lock);
+/* Frees a lock whose word names no token, so nobody; false if it names one or is free. */
+bool shk__lock_clear_nobody(struct shk__lock *lock);
+
+/* What shk_thread_on_wait set, for other sleeps; 0 if nothing. */
+int shk__hook_run(void);
 
 #endif

@@ -1,6 +1,6 @@
 /* removal.c: how a handle closes and a store goes.
  *
- *   state LIVE -> REMOVED -> entries, then records wiped -> set removed -> segment removed
+ *   state LIVE or MOVED -> REMOVED -> entries, then records wiped -> set removed -> segment removed
  *
  * Every step may be repeated, and whoever finds a store REMOVED does the rest, so a
  * destroyer may be killed anywhere.
@@ -12,10 +12,13 @@
 #include <sys/shm.h>
 #include <unistd.h>
 
+#include "removal.h"
+
 #include "error.h"
 #include "host.h"
+#include "watch.h"
 
-#define SHK_WIPED UINT64_MAX /* ledger.high_water once a removed store holds no key */
+#define SHK_WIPED UINT64_MAX /* ledger.high_water once such a store holds no key */
 
 /* Zeroes whole pages by giving them back, and what can't be given back by hand:
  * reading or writing a hole would only fill it with pages. */
@@ -35,24 +38,28 @@ static void wipe(unsigned char *from, uint64_t size)
         shk__store(word, 0);
 }
 
-void shk__removal_finish(const shk_store *store)
+void shk__removal_wipe(const shk_store *store)
 {
     const struct shk__geometry *g = &store->geometry;
     struct shk_ledger_shm *ledger = shk__ledger(store);
     uint64_t touched = shk__load(&ledger->high_water);
-    if (touched != SHK_WIPED) {
-        /* Entries first, so that no reader takes a wiped slot for corruption. Slots
-         * that a dead writer had begun to fill stand at the high-water mark. */
-        wipe(store->base + g->buckets_offset, g->queue_offset - g->buckets_offset);
-        touched = touched < g->slots ? touched + 1 : g->slots;
-        uint64_t *words = (uint64_t *)shk__slot(store, 0);
-        for (uint64_t i = 0; i < touched * g->record_size / 8; i++)
-            shk__store(&words[i], 0);
-        /* Of a damaged store the mark may have been too low. */
-        wipe((unsigned char *)words + touched * g->record_size,
-             (g->slots - touched) * g->record_size);
-        shk__store(&ledger->high_water, SHK_WIPED);
-    }
+    if (touched == SHK_WIPED)
+        return;
+    /* Entries first, so that no reader takes a wiped slot for corruption. Slots that a
+     * dead writer had begun to fill stand at the high-water mark. */
+    wipe(store->base + g->buckets_offset, g->queue_offset - g->buckets_offset);
+    touched = touched < g->slots ? touched + 1 : g->slots;
+    uint64_t *words = (uint64_t *)shk__slot(store, 0);
+    for (uint64_t i = 0; i < touched * g->record_size / 8; i++)
+        shk__store(&words[i], 0);
+    /* Of a damaged store the mark may have been too low. */
+    wipe((unsigned char *)words + touched * g->record_size, (g->slots - touched) * g->record_size);
+    shk__store(&ledger->high_water, SHK_WIPED);
+}
+
+void shk__removal_finish(const shk_store *store)
+{
+    shk__removal_wipe(store);
     if (shk__namespace_check(store) < 0)
         return;
     /* The set first: whoever finds the segment can finish both, but nobody finds the
@@ -86,10 +93,12 @@ int shk_store_destroy(shk_store *store)
         rc = locked;
     else {
         uint64_t *mark = &shk__ledger(store)->high_water;
-        if (shk__exchange(state, SHK_STATE_REMOVED) == SHK_STATE_REMOVED)
+        uint64_t before = shk__exchange(state, SHK_STATE_REMOVED);
+        if (before == SHK_STATE_REMOVED)
             rc = SHK_E_REMOVED;
-        else if (shk__load(mark) > store->geometry.slots)
+        else if (before != SHK_STATE_MOVED && shk__load(mark) > store->geometry.slots)
             shk__store(mark, store->geometry.slots); /* damaged, and not the sign of a wiped store */
+        shk__tell_end(store);
         shk__removal_finish(store); /* also where another's destruction was broken off */
     }
     if (locked >= 0)

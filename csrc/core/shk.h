@@ -14,7 +14,11 @@
  * Every function returns 0 or a count on success, -errno for a failed system
  * call, or a negative SHK_E_ code. Out-parameters are untouched on failure.
  * shk_error_detail() then describes the failure: the call, the value, the limit.
+ * A pair that is not there, revoked or expired says it by the code alone, its detail is "".
+ * Pointers must not be NULL unless it is said that they may.
  * Sizes are bytes, times nanoseconds: durations monotonic, dates since the epoch.
+ *
+ * With -std=c11 instead of gnu11, define _DEFAULT_SOURCE before the first #include.
  */
 #ifndef SHK_H
 #define SHK_H
@@ -22,6 +26,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 #include <sys/ipc.h>
 #include <sys/types.h>
 #include <time.h>
@@ -35,6 +40,16 @@ extern "C" {
 #else
 #define SHK_API
 #endif
+
+/* Of this header; the number grows with each release: 1,000,000 * major + 1,000 * minor + patch. */
+#define SHK_VERSION "0.1.0"
+#define SHK_VERSION_NUMBER 1000
+/* The SHK_VERSION of the library that the program runs with. Static storage. */
+SHK_API const char *shk_version(void);
+
+#define SHK_MILLISECOND UINT64_C(1000000)
+#define SHK_SECOND UINT64_C(1000000000)
+#define SHK_FOREVER UINT64_MAX /* as a timeout */
 
 /* ---------------------------------------------------------------- errors -- */
 
@@ -55,7 +70,9 @@ extern "C" {
     X(READONLY, 5013, "the store was opened read-only")                                            \
     X(TOO_MANY_WRITERS, 5014, "every writer token is taken")                                       \
     X(TIMEOUT, 5015, "timed out")                                                                  \
-    X(BUSY, 5016, "the store kept changing while it was checked")
+    X(BUSY, 5016, "the store kept changing while it was looked at")                                \
+    X(MOVED, 5017, "the store moved to another one")                                               \
+    X(CHANGES_LOST, 5018, "changes were overwritten before they were read")
 
 enum shk_code {
 #define SHK_CODE_ENUM(name, number, message) SHK_E_##name = -(number),
@@ -173,8 +190,21 @@ struct shk_bytes {
     size_t size;
 };
 
+/* The bytes of a NUL-terminated text, without the NUL. */
+static inline struct shk_bytes shk_text(const char *text)
+{
+    struct shk_bytes bytes = {text, strlen(text)};
+    return bytes;
+}
+
+/* Two ids; together they name a record. Each has 1 to id_size - 1 bytes, no NUL. */
+struct shk_pair {
+    struct shk_bytes client, server;
+};
+
 /* Which segment: by name if name.size > 0 (key is then ignored), else by key.
- * owner: whose name it is; for creation always the caller's effective uid. */
+ * owner: whose name it is. It must be set, to geteuid() for one's own, and creating takes
+ * no other: left at 0 it is root's. key: IPC_PRIVATE makes a store that is found by id alone. */
 struct shk_address {
     struct shk_bytes name;
     uid_t owner;
@@ -190,13 +220,19 @@ struct shk_shape {
     mode_t mode;
 };
 
-/* How to open. */
+#define SHK_OPEN_TIMEOUT_DEFAULT (2 * SHK_SECOND)
+#define SHK_LOCK_TIMEOUT_DEFAULT (5 * SHK_SECOND)
+
+/* How to open. Set the two timeouts, to the defaults above where nothing else is wanted:
+ * left at 0, a store in the making is condemned at once, and a write that meets another
+ * is a TIMEOUT. */
 struct shk_access {
     bool readonly;
     const uid_t *trust; /* uids beside oneself and root who may own or have created it */
     size_t trust_count;
     uint64_t open_timeout; /* wait this long for a creator that has not published yet */
-    uint64_t lock_timeout; /* wait this long for the writers' lock */
+    uint64_t lock_timeout; /* wait this long for the writers' lock; the dead don't hold it */
+    const unsigned char *store_id; /* NULL, or 16 bytes: REMOVED if it is another store */
 };
 
 /* SHK_CREATE needs shape; SHK_OPEN ignores it; SHK_OPEN_OR_CREATE refuses an
@@ -208,6 +244,7 @@ enum shk_intent { SHK_OPEN, SHK_CREATE, SHK_OPEN_OR_CREATE };
 SHK_API int shk_store_open(enum shk_intent intent, const struct shk_address *address,
                            const struct shk_shape *shape, const struct shk_access *access,
                            shk_store **out);
+/* By the segment's id, as in info.id; -ENOENT if it is gone. */
 SHK_API int shk_store_from_id(int id, const struct shk_access *access, shk_store **out);
 /* Detaches and gives the writer's token back. NULL is allowed. */
 SHK_API void shk_store_close(shk_store *store);
@@ -223,40 +260,190 @@ struct shk_record {
     int32_t key_id;
     uint32_t key_length;
     uint64_t updated; /* CLOCK_REALTIME */
-    uint64_t expires; /* 0: never */
+    uint64_t expires; /* CLOCK_REALTIME; 0: never */
 };
 
-/* The whole record. key_out must hold key_length bytes: give shk_store_key_size. */
+/* Reading. Stores nothing, waits for nobody. Bytes after a key in key_out stay as they are;
+ * wiping them when they are no longer needed is the caller's (explicit_bzero). key_out needs room for the key:
+ * info.key_size bytes suffice; INVALID where it is longer than capacity. An expired
+ * record reads as EXPIRED until it is reclaimed and as ABSENT from then on. */
+
+/* The whole record, whatever its status; key_out NULL: all but the key. */
 SHK_API int shk_store_record(const shk_store *store, struct shk_bytes client,
                              struct shk_bytes server, struct shk_record *out, void *key_out,
                              size_t capacity);
-/* The key of a valid, unexpired pair; REVOKED or EXPIRED otherwise. INVALID if
- * the key is longer than capacity. key_out is written only on success. */
+/* The key of a valid, unexpired pair; REVOKED or EXPIRED otherwise. */
 SHK_API int shk_store_get_key(const shk_store *store, struct shk_bytes client,
                               struct shk_bytes server, void *key_out, size_t capacity,
                               size_t *length);
+/* The pair's key with this id: the current one, or the one before it within the grace
+ * that its rotation gave; ABSENT otherwise. */
+SHK_API int shk_store_get_key_by_id(const shk_store *store, struct shk_bytes client,
+                                    struct shk_bytes server, int32_t key_id, void *key_out,
+                                    size_t capacity, size_t *length);
+/* count lookups at once, each as shk_store_get_key: the number of keys found. Key i goes
+ * to keys_out + i * stride, its length to lengths[i]; results[i] is 0, ABSENT, REVOKED or
+ * EXPIRED. Any other result ends the call and is returned. */
+SHK_API int shk_store_get_many(const shk_store *store, const struct shk_pair *pairs, size_t count,
+                               void *keys_out, size_t stride, uint32_t *lengths, int *results);
+
+/* Writing. Each call takes effect by one store at one moment, and has wiped the bytes of
+ * whatever key it replaced or deleted when it returns. */
 
 #define SHK_KEY_ID_NEXT (-1)
-/* key_id: SHK_KEY_ID_NEXT draws from the store's counter; an explicit id (0 to
- * INT32_MAX) moves the counter beyond it. */
-struct shk_put {
-    struct shk_bytes key;
-    int32_t key_id;
-    int32_t status;
-    uint64_t ttl; /* 0: never expires */
+enum shk_condition {
+    SHK_ALWAYS,
+    SHK_IF_ABSENT, /* EXISTS if the pair is there, whatever its status; expired is absent */
+    SHK_IF_KEY_ID, /* CONFLICT if the pair is absent or has another key id than if_key_id */
 };
-/* Inserts or replaces. key_id_out may be NULL. */
+struct shk_put {
+    struct shk_bytes key; /* 1 to key_size bytes */
+    int32_t key_id;  /* SHK_KEY_ID_NEXT draws from the store's counter; an explicit id
+                      * (0 to INT32_MAX) moves the counter beyond it */
+    int32_t status;
+    uint64_t ttl;     /* from now on; 0: see expires */
+    uint64_t expires; /* CLOCK_REALTIME, if ttl is 0; 0: never */
+    enum shk_condition condition;
+    int32_t if_key_id;
+};
+/* Inserts or replaces. FULL: no room even after every expired record was reclaimed.
+ * key_id_out may be NULL. */
 SHK_API int shk_store_put(shk_store *store, struct shk_bytes client, struct shk_bytes server,
                           const struct shk_put *what, int32_t *key_id_out);
-/* A new key under the next key id; ttl is counted anew only by put, so expires
- * stays. new_key.size == 0: random bytes of the old length. REVOKED and EXPIRED
- * pairs are refused: put brings them back. out and key_out describe the new record. */
+
+struct shk_item {
+    struct shk_pair pair;
+    struct shk_put what; /* condition: SHK_ALWAYS */
+    int32_t key_id;      /* out */
+};
+/* count puts under one lock. Where an item is invalid or the store has no room for all,
+ * none is written. A process killed meanwhile leaves the first of them written. */
+SHK_API int shk_store_put_many(shk_store *store, struct shk_item *items, size_t count);
+/* INVALID: what put_many, and get_many and delete_many, would refuse of this store. */
+SHK_API int shk_store_check_item(const shk_store *store, const struct shk_item *item);
+SHK_API int shk_store_check_pair(const shk_store *store, const struct shk_pair *pair);
+
+struct shk_rotation {
+    struct shk_bytes new_key; /* size 0: random bytes of the old length */
+    bool conditional;         /* CONFLICT if the key id is another than if_key_id */
+    int32_t if_key_id;
+    uint64_t grace; /* for so long shk_store_get_key_by_id still finds the old key; 0: wiped */
+};
+/* A new key under the next key id; expires stays. One previous key is kept at most, as a
+ * record that takes room like any other (FULL); the next put, rotation,
+ * revocation or deletion wipes it.
+ * REVOKED and EXPIRED pairs are refused: put brings them back. out and key_out describe
+ * the new record, and may be NULL. */
 SHK_API int shk_store_rotate(shk_store *store, struct shk_bytes client, struct shk_bytes server,
-                             struct shk_bytes new_key, struct shk_record *out, void *key_out,
+                             const struct shk_rotation *how, struct shk_record *out, void *key_out,
                              size_t capacity);
 /* Marks the pair revoked; a pair revoked already stays as it is. */
 SHK_API int shk_store_revoke(shk_store *store, struct shk_bytes client, struct shk_bytes server);
+/* Counts the time to live anew; 0: never expires. REVOKED and EXPIRED pairs are refused. */
+SHK_API int shk_store_touch(shk_store *store, struct shk_bytes client, struct shk_bytes server,
+                            uint64_t ttl);
+/* Deletes the pair, whatever its status. */
 SHK_API int shk_store_delete(shk_store *store, struct shk_bytes client, struct shk_bytes server);
+/* Deletes and tells what was there; out, and then key_out, may be NULL. An expired pair is
+ * deleted too, and reported EXPIRED. */
+SHK_API int shk_store_pop(shk_store *store, struct shk_bytes client, struct shk_bytes server,
+                          struct shk_record *out, void *key_out, size_t capacity);
+/* count deletes under one lock; pairs that are absent are passed over. deleted may be NULL. */
+SHK_API int shk_store_delete_many(shk_store *store, const struct shk_pair *pairs, size_t count,
+                                  uint64_t *deleted);
+/* Deletes every pair. deleted may be NULL. */
+SHK_API int shk_store_clear(shk_store *store, uint64_t *deleted);
+/* Wipes and frees every expired record, which inserts otherwise do by and by. Lets other
+ * writers in between. purged may be NULL. */
+SHK_API int shk_store_purge_expired(shk_store *store, uint64_t *purged);
+
+/* Iteration beside writers: a pair that is there throughout comes exactly once, none comes
+ * twice; expired ones don't come. A cursor belongs to one thread, and is closed before its
+ * store is. */
+typedef struct shk_cursor shk_cursor;
+SHK_API int shk_cursor_open(const shk_store *store, shk_cursor **out);
+/* 1 and the next pair, whose ids stay until the next call; 0 at the end; or an error. */
+SHK_API int shk_cursor_next(shk_cursor *cursor, struct shk_pair *out);
+/* NULL is allowed. */
+SHK_API void shk_cursor_close(shk_cursor *cursor);
+
+/* All unexpired records as they were at one moment, in private memory that holds keys: a
+ * writable handle holds the writers' lock meanwhile, a read-only one copies until nothing
+ * changed while it did, or reports BUSY. It stays when the store is closed. */
+typedef struct shk_snapshot shk_snapshot;
+SHK_API int shk_store_snapshot(shk_store *store, shk_snapshot **out);
+SHK_API size_t shk_snapshot_count(const shk_snapshot *snapshot);
+/* number < count. The pointers stay until the snapshot is freed. */
+SHK_API void shk_snapshot_record(const shk_snapshot *snapshot, size_t number, struct shk_pair *pair,
+                                 struct shk_record *record, const void **key);
+/* count slots of info.record_size bytes, laid out as in the segment. */
+SHK_API const void *shk_snapshot_data(const shk_snapshot *snapshot);
+/* Wipes it. NULL is allowed. */
+SHK_API void shk_snapshot_free(shk_snapshot *snapshot);
+
+/* Changes. The revision counts commits; the store remembers the last SHK_RING of them.
+ * To follow a store: take the revision, read what you need, then wait with the revision as
+ * `since`, ask for the changes after it, and go on from the last one's revision. */
+#define SHK_RING 1024u
+enum shk_change_kind {
+    SHK_CHANGE_INSERT = 1,
+    SHK_CHANGE_OVERWRITE,
+    SHK_CHANGE_ROTATE,
+    SHK_CHANGE_REVOKE,
+    SHK_CHANGE_TOUCH,
+    SHK_CHANGE_DELETE,
+    SHK_CHANGE_EXPIRE, /* an expired record was reclaimed */
+};
+struct shk_change {
+    uint64_t revision; /* after it */
+    enum shk_change_kind kind;
+    uint32_t client_size, server_size;
+    char client[SHK_ID_SIZE_MAX], server[SHK_ID_SIZE_MAX]; /* NUL-terminated */
+};
+SHK_API int shk_store_revision(const shk_store *store, uint64_t *out);
+/* Sleeps until the revision is another than `since`, and tells it; it is still `since` where
+ * the timeout passed. -ECANCELED: *stop (may be NULL) is not 0; set it by an atomic store,
+ * then call shk_store_wake; a signal handler need only set it. A change is seen at once, in rare cases (a writer killed right after its
+ * commit) after 100 ms. The hook of shk_thread_on_wait runs after each nap. */
+SHK_API int shk_store_wait(const shk_store *store, uint64_t since, uint64_t timeout,
+                           const uint32_t *stop, uint64_t *out);
+/* Wakes whoever waits for changes, in all processes; those with nothing new sleep on. */
+SHK_API void shk_store_wake(const shk_store *store);
+/* The changes after revision `since`, oldest first: how many were stored in out, at most
+ * room. CHANGES_LOST where the oldest of them is not remembered any more. INVALID: since is
+ * beyond the present. */
+SHK_API int shk_store_changes(const shk_store *store, uint64_t since, struct shk_change *out,
+                              size_t room);
+
+/* How a store grows: copies every unexpired record, with key ids, times and previous keys,
+ * to the empty store `target`, names it in this store's header and wipes this store, whose
+ * handles all get MOVED from then on. One moment for all: writers wait, readers go on until
+ * then. Killed before it: this store is as it was, and the target half filled. copied may
+ * be NULL. */
+SHK_API int shk_store_copy_to(shk_store *store, shk_store *target, uint64_t *copied);
+/* Where the records of a store that moved are now. ABSENT: it did not move. */
+struct shk_successor {
+    int id;
+    unsigned char store_id[16];
+    key_t key;
+    uid_t owner;
+    char name[SHK_NAME_MAX + 1];
+};
+SHK_API int shk_store_successor(const shk_store *store, struct shk_successor *out);
+
+/* Where the classic record begins in a slot: int status; char client[id_size];
+ * char server[id_size]; int key_id; unsigned char key[key_size]. At the default sizes that
+ * is { int; char[12]; char[12]; int; unsigned char[128]; }, 160 bytes. Before it stand the
+ * generation, a uint64_t, and the key's length, a uint32_t. */
+#define SHK_GENERATION_OFFSET 0u
+#define SHK_KEY_LENGTH_OFFSET 8u
+#define SHK_STATUS_OFFSET 16u
+#define SHK_IDS_OFFSET 20u
+
+/* The slots themselves, for views: info.record_size bytes each, up to the high-water mark.
+ * Writers change them at any time, and a slot may be free (generation odd or 0) or half
+ * written: a copy is to be checked as the library does, or taken as a hint. */
+SHK_API int shk_store_slots(const shk_store *store, const void **slots, uint64_t *count);
 
 struct shk_info {
     int id;              /* of the segment */
@@ -267,6 +454,7 @@ struct shk_info {
     uint32_t id_size;
     uint32_t key_size;
     uint32_t record_size; /* of one slot */
+    uint32_t key_id_offset, key_offset, times_offset; /* in a slot, beside those above */
     bool readonly;
     unsigned char store_id[16];
     uid_t owner;
@@ -276,9 +464,11 @@ struct shk_info {
 SHK_API void shk_store_info(const shk_store *store, struct shk_info *out);
 
 struct shk_stats {
-    uint64_t records;       /* pairs, expired and revoked ones too */
+    uint64_t records;       /* pairs, revoked ones and unreclaimed expired ones too */
+    uint64_t previous_keys; /* kept for the grace of a rotation */
     uint64_t revision;      /* commits since creation */
     uint64_t slots_touched; /* high-water mark */
+    uint64_t reclaimed;     /* expired records and previous keys that were wiped and freed */
     uint64_t takeovers;     /* locks taken from the dead */
     uint64_t recoveries;    /* operations of the dead finished or undone */
     int32_t last_key_id;
@@ -304,7 +494,8 @@ SHK_API void shk_thread_on_wait(int (*hook)(void *context), void *context);
     X(overflow, "each overflow count is at least the number of entries that passed by")            \
     X(free_bytes_zero, "free slots and the unused tails of records are zero")                      \
     X(count, "the record count is the number of entries")                                          \
-    X(queue, "the free queue and the high-water mark are within bounds")
+    X(queue, "the free queue and the high-water mark are within bounds")                           \
+    X(previous, "each previous key belongs to a pair that names it, or to the journal")
 
 enum shk_check {
 #define SHK_CHECK_ENUM(name, text) SHK_CHECK_##name,
@@ -324,6 +515,36 @@ struct shk_report {
  * (after recovery); a read-only one stores nothing, checks what it sees, and
  * reports BUSY where writers never paused. Faults found are no failure: 0. */
 SHK_API int shk_store_verify(shk_store *store, struct shk_report *out);
+
+/* What shk_store_repair gives up: name, why. */
+#define SHK_DROPS(X)                                                                               \
+    X(damaged, "a published slot whose fields no record can have")                                 \
+    X(twin, "a record whose pair has another, newer one")                                          \
+    X(orphan, "a previous key whose pair is gone or names another")                                \
+    X(excess, "a record beyond the capacity")                                                      \
+    X(journal, "an operation in the journal that nobody can have begun")                           \
+    X(entry, "an index entry that names no record of its place")
+
+enum shk_drop {
+#define SHK_DROP_ENUM(name, text) SHK_DROP_##name,
+    SHK_DROPS(SHK_DROP_ENUM)
+#undef SHK_DROP_ENUM
+        SHK_DROP_COUNT
+};
+SHK_API const char *shk_drop_name(enum shk_drop drop);
+SHK_API const char *shk_drop_text(enum shk_drop drop);
+
+struct shk_repair_report {
+    uint64_t kept;     /* records that stand, previous keys included */
+    uint64_t restored; /* of them those that the index had lost */
+    uint64_t dropped[SHK_DROP_COUNT];
+    uint64_t first[SHK_DROP_COUNT]; /* slot or entry of the first */
+};
+/* Rebuilds index, overflow counts, free queue and counts from the records, under the
+ * writers' lock; afterwards shk_store_verify finds nothing. Keeps every valid record and
+ * wipes what it drops. Readers go on meanwhile. If it is killed, the next writer starts it
+ * again. */
+SHK_API int shk_store_repair(shk_store *store, struct shk_repair_report *out);
 
 /* ------------------------------------------------------ the host's tables -- */
 

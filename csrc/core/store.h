@@ -63,17 +63,16 @@ static inline struct shk_slot_shm *shk__slot(const shk_store *store, uint32_t sl
                                    (uint64_t)slot * store->geometry.record_size);
 }
 
-/* 0, or what became of the store: REMOVED; CORRUPT where its state is none that a
+/* 0, or what became of the store: REMOVED; MOVED; CORRUPT where its state is none that a
  * published store can have, for a damaged store is nobody's to wipe. */
 int shk__store_check_live(const shk_store *store);
 
 /* Takes the lock, finishes or undoes what a dead writer had begun. READONLY,
- * REMOVED, or as shk__lock_acquire. */
+ * REMOVED, MOVED, or as shk__lock_acquire. */
 int shk__store_begin(shk_store *store);
+/* For repair: takes the lock without recovery, also where the lock word names nobody. */
+int shk__store_begin_damaged(shk_store *store);
+/* Releases the lock, and wakes who waits for changes if there were any. */
 void shk__store_end(shk_store *store);
-
-/* The state is REMOVED: wipes, removes segment and set. May be repeated, and
- * interrupted, by anybody. */
-void shk__removal_finish(const shk_store *store);
 
 #endif

@@ -100,8 +100,7 @@ static void choose_clients(void)
     for (unsigned i = 0; chosen < CAPACITY; i++) {
         struct shk__query query;
         snprintf(clients[chosen], sizeof clients[chosen], "%c%c", 'a' + i / 26 % 26, 'a' + i % 26);
-        CHECK(shk__pair_make(writer, text(clients[chosen]), text("server"), &query.pair) == 0);
-        shk__query_hash(writer, &query);
+        CHECK(shk__query_make(writer, text(clients[chosen]), text("server"), &query) == 0);
         chosen += query.home == 0;
     }
 }
@@ -200,8 +199,9 @@ static void write_all(shk_store *store)
     for (unsigned i = 0; i < CAPACITY; i++) {
         const struct shk_bytes id = text(clients[i]);
         check_code("put", put(store, clients[i], 0));
-        check_code("rotate", shk_store_rotate(store, id, text("server"), (struct shk_bytes){0},
-                                              &record, key, sizeof key));
+        check_code("rotate", shk_store_rotate(store, id, text("server"),
+                                              &(struct shk_rotation){.grace = i % 3}, &record, key,
+                                              sizeof key));
         check_code("revoke", shk_store_revoke(store, id, text("server")));
         if (i % 2)
             check_code("delete", shk_store_delete(store, id, text("server")));

@@ -14,14 +14,14 @@
 static unsigned copies_taken;
 
 static enum shk__reading counted_read(const shk_store *store, uint64_t entry, const uint64_t *at,
-                                      uint64_t *words)
+                                      uint64_t *words, bool all)
 {
     copies_taken++;
-    return shk__slot_read(store, entry, at, words);
+    return shk__slot_copy(store, entry, at, words, all);
 }
-#define shk__slot_read counted_read
+#define shk__slot_copy counted_read
 #include "index.c"
-#undef shk__slot_read
+#undef shk__slot_copy
 
 #define KEY_SIZE 64u
 #define SECONDS 2u
@@ -64,8 +64,7 @@ static int look(void)
     struct shk__query query;
     uint64_t words[64];
     CHECK(reader->geometry.record_size <= sizeof words);
-    CHECK_CODE(shk__pair_make(reader, client, server, &query.pair), 0);
-    shk__query_hash(reader, &query);
+    CHECK_CODE(shk__query_make(reader, client, server, &query), 0);
     copies_taken = 0;
     int rc = shk__index_read(reader, &query, words);
     if (rc < 0)
@@ -103,7 +102,7 @@ static int rotate_to_b(void)
     unsigned char key[KEY_SIZE], out[KEY_SIZE];
     struct shk_record about;
     memset(key, 'b', sizeof key);
-    return shk_store_rotate(store, client, server, (struct shk_bytes){key, sizeof key}, &about, out,
+    return shk_store_rotate(store, client, server, &(struct shk_rotation){.new_key = {key, sizeof key}}, &about, out,
                             sizeof out);
 }
 static int revoke_a(void)

@@ -147,8 +147,7 @@ static void slots_rest_before_they_are_used_again(void)
         struct shk__query query;
         struct shk__place place;
         char room[12];
-        CHECK_CODE(shk__pair_make(store, numbered(room, 1), text("server"), &query.pair), 0);
-        shk__query_hash(store, &query);
+        CHECK_CODE(shk__query_make(store, numbered(room, 1), text("server"), &query), 0);
         CHECK_CODE(shk__index_find_locked(store, &query, &place), 0);
         uint32_t slot = shk__entry_slot(place.word);
         for (uint32_t back = 0; back < SHK_SPARE_SLOTS && back < i; back++)
@@ -192,8 +191,8 @@ static void replaced_keys_are_wiped(void)
     CHECK(!holds(store, secret));
 
     CHECK_CODE(put(store, 1, secret), 0);
-    CHECK_CODE(shk_store_rotate(store, numbered(room, 1), text("server"), text("new"), &record, key,
-                                sizeof key),
+    CHECK_CODE(shk_store_rotate(store, numbered(room, 1), text("server"), &(struct shk_rotation){.new_key = text("new")},
+                                &record, key, sizeof key),
                0);
     CHECK(!holds(store, secret) && record.key_length == 3);
 
@@ -351,6 +350,32 @@ static void names_lead_to_the_same_key_everywhere(void)
     CHECK_CODE(shk_named_key("", 0, 0, &key), SHK_E_INVALID);
 }
 
+static void out_parameters_that_may_be_null(void)
+{
+    char room[12], key[128];
+    size_t length;
+    shk_store *store = make(10, 12, 128), *larger = make(20, 12, 128);
+    struct shk_bytes client = numbered(room, 1), server = text("server");
+    struct shk_rotation how = {.new_key = text("a longer key")};
+    CHECK_CODE(put(store, 1, "key"), 0);
+    CHECK_CODE(shk_store_rotate(store, client, server, &how, NULL, NULL, 0), 0);
+    CHECK_CODE(shk_store_rotate(store, client, server, &how, NULL, key, 3), SHK_E_INVALID);
+    CHECK_CODE(shk_store_record(store, client, server, &(struct shk_record){0}, NULL, 0), 0);
+    CHECK_CODE(shk_store_get_key(store, client, server, key, sizeof key, &length), 0);
+    CHECK(length == how.new_key.size && memcmp(key, how.new_key.data, length) == 0);
+    CHECK_CODE(shk_store_pop(store, client, server, NULL, NULL, 0), 0);
+    CHECK_CODE(put(store, 1, "key"), 0);
+    CHECK_CODE(shk_store_delete_many(store, &(struct shk_pair){client, server}, 1, NULL), 0);
+    CHECK_CODE(shk_store_clear(store, NULL), 0);
+    CHECK_CODE(shk_store_purge_expired(store, NULL), 0);
+    CHECK_CODE(shk_store_copy_to(store, larger, NULL), 0);
+    shk_store_close(NULL);
+    shk_cursor_close(NULL);
+    shk_snapshot_free(NULL);
+    shk_store_close(larger);
+    shk_store_close(store);
+}
+
 int main(int argc, char **argv)
 {
     static const struct test tests[] = {
@@ -364,6 +389,7 @@ int main(int argc, char **argv)
         TEST(unused_capacity_takes_no_memory),
         TEST(destroy_does_not_trust_the_mark),
         TEST(an_unknown_status_is_corrupt),
+        TEST(out_parameters_that_may_be_null),
         TEST(geometry_names_what_is_wrong),
         TEST(names_lead_to_the_same_key_everywhere),
     };

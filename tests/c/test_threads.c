@@ -36,7 +36,8 @@ static void *write_keys(void *argument)
         if (what < 2)
             rc = shk_store_delete(store, text(client), text("s"));
         else if (what < 4)
-            rc = shk_store_rotate(store, text(client), text("s"), bytes, &record, key, sizeof key);
+            rc = shk_store_rotate(store, text(client), text("s"), &(struct shk_rotation){.new_key = bytes}, &record,
+                                  key, sizeof key);
         else if (what < 5)
             rc = shk_store_revoke(store, text(client), text("s"));
         else

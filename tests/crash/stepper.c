@@ -49,8 +49,8 @@ static int rotate(shk_store *store)
 {
     struct shk_record about;
     char key[128];
-    return shk_store_rotate(store, text("target"), text("s"), text(NEW_KEY), &about, key,
-                            sizeof key);
+    return shk_store_rotate(store, text("target"), text("s"),
+                            &(struct shk_rotation){.new_key = text(NEW_KEY)}, &about, key, sizeof key);
 }
 
 static int revoke_pair(shk_store *store)

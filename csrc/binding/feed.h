@@ -1,0 +1,36 @@
+/* feed.h: what a batch was given, one item after the other.
+ *
+ * A feed may run any code of the caller's at each step: handles are to be checked
+ * for being open afterwards.
+ */
+#ifndef PYSHMKEY_FEED_H
+#define PYSHMKEY_FEED_H
+
+#include "arrays.h"
+#include "keystore.h"
+
+struct feed {
+    PyObject *keyrecord_type;
+    bool with_keys;      /* items: pairs with their keys */
+    PyObject *source;    /* a list, a tuple or an iterator; NULL: the array */
+    struct array array;
+    Py_ssize_t at;       /* the number of the next item */
+    PyObject *item;      /* keeps alive what the last item lent */
+};
+
+/* What an item says, lent until fed_close or the next item, whichever is first. */
+struct fed {
+    struct pair pair;
+    struct shk_put what; /* with keys only */
+    Py_buffer key;
+};
+
+int feed_open(struct feed *feed, PyObject *self, PyObject *argument, bool with_keys);
+void feed_close(struct feed *feed);
+/* 1; 0 at the end; -1 with an exception that names the item, unless it is the caller's own. */
+int feed_next(struct feed *feed, struct fed *out);
+void fed_close(struct fed *fed);
+/* Puts the item's number before the message of the exception that is set. Returns -1. */
+int feed_blame(Py_ssize_t number);
+
+#endif

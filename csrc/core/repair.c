@@ -1,0 +1,376 @@
+/* repair.c: the records are the truth, everything else follows from them.
+ *
+ * Between two records of one pair the one that the index names counts, for an entry is
+ * what commits. Readers go on all the while: nothing that they could find is hidden from
+ * them in between, and overflow counts are lowered last.
+ */
+#include "repair.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "error.h"
+#include "previous.h"
+
+/* So many slots in a row that were never used: none behind them was either. */
+#define UNUSED_RUN 1024u
+
+const char *shk_drop_name(enum shk_drop drop)
+{
+    static const char *const names[] = {
+#define SHK_DROP_NAME(name, text) #name,
+        SHK_DROPS(SHK_DROP_NAME)
+#undef SHK_DROP_NAME
+    };
+    return drop < SHK_DROP_COUNT ? names[drop] : NULL;
+}
+
+const char *shk_drop_text(enum shk_drop drop)
+{
+    static const char *const texts[] = {
+#define SHK_DROP_TEXT(name, text) text,
+        SHK_DROPS(SHK_DROP_TEXT)
+#undef SHK_DROP_TEXT
+    };
+    return drop < SHK_DROP_COUNT ? texts[drop] : NULL;
+}
+
+struct repair {
+    const shk_store *store;
+    struct shk_repair_report report;
+    bool *kept;         /* per slot: an entry names it, and rightly */
+    uint32_t *needed;   /* per bucket: entries that passed it */
+    uint64_t *words;    /* a private image */
+    uint32_t slots;     /* those that were ever used */
+    uint64_t pairs, previous;
+    uint64_t earliest, last_key_id;
+};
+
+static void drop(struct repair *r, enum shk_drop why, uint64_t where)
+{
+    if (r->report.dropped[why]++ == 0)
+        r->report.first[why] = where;
+}
+
+static struct shk_slot_shm *slot_of(const struct repair *r, uint32_t number)
+{
+    return shk__slot(r->store, number);
+}
+
+/* ---------------------------------------------------------------- looking -- */
+
+/* The slot's record, if it holds a sound one, becomes the private image. */
+static bool load_sound(struct repair *r, uint32_t number)
+{
+    const struct shk__geometry *g = &r->store->geometry;
+    shk__load_words(r->words, (const uint64_t *)slot_of(r, number), g->record_size / 8);
+    return r->words[0] != 0 && r->words[0] % 2 == 0 && shk__image_is_sound(r->store, r->words);
+}
+
+static uint32_t distance(const shk_store *store, uint32_t home, uint32_t bucket)
+{
+    return bucket >= home ? bucket - home : bucket + store->geometry.buckets - home;
+}
+
+/* The entry names a sound record that belongs there, and no other entry does. */
+static bool is_right(struct repair *r, uint64_t target, uint64_t entry, struct shk__query *query)
+{
+    const shk_store *store = r->store;
+    uint32_t number = shk__entry_slot(entry);
+    if (number >= store->geometry.slots || r->kept[number] || !load_sound(r, number) ||
+        (uint16_t)r->words[0] != shk__entry_generation(entry))
+        return false;
+    shk__query_of_image(store, r->words, query);
+    return query->tag == shk__entry_tag(entry) &&
+           distance(store, query->home, (uint32_t)(target / SHK_WAYS)) < store->geometry.probe_limit;
+}
+
+/* Each entry that stands, and the bucket counts that let a search reach it. */
+static void check_entries(struct repair *r)
+{
+    const shk_store *store = r->store;
+    const uint64_t entries = (uint64_t)store->geometry.buckets * SHK_WAYS;
+    for (uint64_t target = 0; target < entries; target++) {
+        struct shk__query query;
+        uint64_t *at = shk__entry_at(store, target), entry = shk__load(at);
+        if (entry == 0)
+            continue;
+        if (!is_right(r, target, entry, &query)) {
+            drop(r, SHK_DROP_entry, target);
+            shk__store(at, 0);
+            continue;
+        }
+        uint32_t number = shk__entry_slot(entry), bucket = query.home;
+        r->kept[number] = true;
+        if (number >= r->slots)
+            r->slots = number + 1;
+        for (; bucket != target / SHK_WAYS; bucket = shk__next_bucket(store, bucket))
+            if (shk__load(&shk__bucket(store, bucket)->overflow) < ++r->needed[bucket])
+                shk__store(&shk__bucket(store, bucket)->overflow, r->needed[bucket]);
+    }
+}
+
+/* The slots that were ever used, wherever the mark says they end. */
+static void find_slots(struct repair *r)
+{
+    const uint32_t all = r->store->geometry.slots;
+    uint64_t mark = shk__load(&shk__ledger(r->store)->high_water);
+    if (mark > all)
+        mark = all;
+    if (mark > r->slots)
+        r->slots = (uint32_t)mark;
+    for (uint32_t number = r->slots; number < all && number - r->slots < UNUSED_RUN; number++)
+        if (shk__load(&slot_of(r, number)->generation) != 0)
+            r->slots = number + 1;
+}
+
+/* --------------------------------------------------------------- restoring -- */
+
+/* Takes the entry away: what it named is freed with all that nobody keeps. */
+static void forget(struct repair *r, const struct shk__query *query, uint64_t target)
+{
+    uint64_t *at = shk__entry_at(r->store, target);
+    uint32_t number = shk__entry_slot(shk__load(at)), bucket = query->home;
+    shk__store(at, 0);
+    r->kept[number] = false;
+    for (; bucket != target / SHK_WAYS; bucket = shk__next_bucket(r->store, bucket))
+        r->needed[bucket]--;
+}
+
+static bool is_newer(const struct shk_record *a, const struct shk_record *b)
+{
+    return a->updated != b->updated ? a->updated > b->updated : a->key_id > b->key_id;
+}
+
+/* Two entries of one pair: a search finds one of them only. */
+static void drop_twin(struct repair *r, uint64_t target, const struct shk__query *query)
+{
+    const shk_store *store = r->store;
+    struct shk__place place;
+    struct shk_record found, here;
+    uint32_t flags;
+    if (shk__index_find_locked(store, query, &place) < 0 || place.target == target || !place.word)
+        return;
+    shk__slot_describe_locked(store, shk__entry_slot(place.word), &found, &flags);
+    shk__image_describe(store, r->words, &here);
+    uint64_t loser = is_newer(&here, &found) ? place.target : target;
+    drop(r, SHK_DROP_twin, shk__entry_slot(shk__load(shk__entry_at(store, loser))));
+    forget(r, query, loser);
+}
+
+static void drop_twins(struct repair *r)
+{
+    for (uint32_t number = 0; number < r->slots; number++) {
+        struct shk__query query;
+        struct shk__place place;
+        if (!r->kept[number] || !load_sound(r, number))
+            continue;
+        shk__query_of_image(r->store, r->words, &query);
+        /* Its own entry need not be the one that a search finds. */
+        for (uint32_t probe = 0, bucket = query.home; probe < r->store->geometry.probe_limit;
+             probe++, bucket = shk__next_bucket(r->store, bucket)) {
+            for (unsigned way = 0; way < SHK_WAYS; way++) {
+                place.target = (uint64_t)bucket * SHK_WAYS + way;
+                if (shk__entry_slot(shk__load(shk__entry_at(r->store, place.target))) == number)
+                    drop_twin(r, place.target, &query);
+            }
+            if (shk__load(&shk__bucket(r->store, bucket)->overflow) == 0)
+                break;
+        }
+    }
+}
+
+/* A sound record that no entry names gets one. */
+static void restore(struct repair *r, uint32_t number)
+{
+    const shk_store *store = r->store;
+    struct shk__query query;
+    struct shk__place place;
+    shk__query_of_image(store, r->words, &query);
+    int rc = shk__index_find_locked(store, &query, &place);
+    if (rc == 0 && place.word) {
+        drop(r, SHK_DROP_twin, number);
+        return;
+    }
+    if (rc < 0 || r->report.kept >= store->geometry.capacity) {
+        drop(r, SHK_DROP_excess, number);
+        return;
+    }
+    shk__index_overflow_locked(store, &query, place.passed, +1);
+    for (uint32_t bucket = query.home; bucket != place.target / SHK_WAYS;
+         bucket = shk__next_bucket(store, bucket))
+        r->needed[bucket]++;
+    shk__store(shk__entry_at(store, place.target), shk__entry(number, r->words[0], query.tag));
+    r->kept[number] = true;
+    r->report.kept++;
+    r->report.restored++;
+}
+
+static void restore_all(struct repair *r)
+{
+    for (uint32_t number = 0; number < r->slots; number++)
+        r->report.kept += r->kept[number];
+    for (uint32_t number = 0; number < r->slots; number++)
+        if (!r->kept[number] && load_sound(r, number))
+            restore(r, number);
+}
+
+static void drop_orphans(struct repair *r)
+{
+    for (uint32_t number = 0; number < r->slots; number++) {
+        struct shk__query query;
+        struct shk__place place;
+        struct shk_record record;
+        uint32_t flags = 0;
+        if (!r->kept[number] || !load_sound(r, number))
+            continue;
+        shk__query_of_image(r->store, r->words, &query);
+        if (query.role == 0)
+            continue;
+        struct shk__query pair = {.role = 0, .pair = query.pair};
+        shk__query_hash(r->store, &pair);
+        if (shk__index_find_locked(r->store, &pair, &place) == 0 && place.word)
+            shk__slot_describe_locked(r->store, shk__entry_slot(place.word), &record, &flags);
+        if (flags & shk__previous_flag(query.role) ||
+            shk__index_find_locked(r->store, &query, &place) < 0 || !place.word)
+            continue;
+        drop(r, SHK_DROP_orphan, number);
+        forget(r, &query, place.target);
+        r->report.kept--;
+    }
+}
+
+/* ---------------------------------------------------------------- rebuilding -- */
+
+static void count_record(struct repair *r)
+{
+    struct shk_record about;
+    shk__image_describe(r->store, r->words, &about);
+    if (shk__image_flags(r->words) & SHK_FLAGS_IS_PREVIOUS)
+        r->previous++;
+    else
+        r->pairs++;
+    if (about.expires && (r->earliest == 0 || about.expires < r->earliest))
+        r->earliest = about.expires;
+    if ((uint64_t)about.key_id > r->last_key_id)
+        r->last_key_id = (uint64_t)about.key_id;
+}
+
+/* Zeroes what a record does not use; the rest stands. */
+static void pad(struct repair *r, uint32_t number)
+{
+    uint64_t *slot = (uint64_t *)slot_of(r, number);
+    if (shk__image_is_padded(r->store, r->words))
+        return;
+    shk__image_pad(r->store, r->words);
+    for (size_t i = 1; i < r->store->geometry.record_size / 8; i++)
+        if (shk__load(&slot[i]) != r->words[i])
+            shk__store(&slot[i], r->words[i]);
+}
+
+static void rebuild_slots(struct repair *r)
+{
+    const shk_store *store = r->store;
+    struct shk_ledger_shm *ledger = shk__ledger(store);
+    uint64_t tail = 0, last = shk__load(&ledger->last_key_id);
+    for (uint32_t number = 0; number < r->slots; number++) {
+        uint64_t generation = shk__load(&slot_of(r, number)->generation);
+        bool sound = load_sound(r, number);
+        if (r->kept[number]) {
+            count_record(r);
+            pad(r, number);
+            continue;
+        }
+        if (generation != 0 && generation % 2 == 0 && !sound)
+            drop(r, SHK_DROP_damaged, number);
+        shk__slot_retire_locked(store, number, generation % 2 ? generation : generation + 1);
+        shk__store(shk__queue_at(store, tail++), number);
+    }
+    if (r->slots < store->geometry.slots) { /* an undone insert may have used the next one */
+        uint64_t *words = (uint64_t *)slot_of(r, r->slots);
+        for (size_t i = 1; i < store->geometry.record_size / 8; i++)
+            if (shk__load(&words[i]))
+                shk__store(&words[i], 0);
+    }
+    shk__store(&ledger->head, 0);
+    shk__store(&ledger->tail, tail);
+    shk__store(&ledger->high_water, r->slots);
+    shk__store(&ledger->records, r->pairs);
+    shk__store(&ledger->previous, r->previous);
+    shk__store(&ledger->hand, 0);
+    shk__store(&ledger->earliest, r->earliest);
+    if (last > INT32_MAX || last < r->last_key_id)
+        shk__store(&ledger->last_key_id, r->last_key_id);
+}
+
+static bool changed_records(const struct shk_repair_report *report)
+{
+    uint64_t changed = report->restored;
+    for (int i = 0; i < SHK_DROP_COUNT; i++)
+        changed |= report->dropped[i];
+    return changed != 0;
+}
+
+static void rebuild(struct repair *r)
+{
+    const shk_store *store = r->store;
+    shk__store(&shk__journal(store)->kind, SHK_CHANGE_REPAIR);
+    for (unsigned variant = 0; variant < SHK_VARIANTS; variant++)
+        shk__store(&shk__journal(store)->previous[variant], 0);
+    check_entries(r);
+    find_slots(r);
+    drop_twins(r);
+    restore_all(r);
+    drop_orphans(r);
+    rebuild_slots(r);
+    for (uint32_t bucket = 0; bucket < store->geometry.buckets; bucket++)
+        if (shk__load(&shk__bucket(store, bucket)->overflow) != r->needed[bucket])
+            shk__store(&shk__bucket(store, bucket)->overflow, r->needed[bucket]);
+    /* The ring can't tell what happened: whoever asks it is told to read anew. */
+    uint64_t *revision = &shk__changes(store)->revision;
+    if (changed_records(&r->report))
+        shk__store(revision, shk__load(revision) + SHK_RING + 1);
+    shk__store(&shk__journal(store)->kind, SHK_CHANGE_NONE);
+}
+
+int shk__repair_locked(const shk_store *store, struct shk_repair_report *out)
+{
+    struct shk__image image;
+    struct repair r = {.store = store, .report = *out};
+    int rc = shk__image_open(store, &image);
+    if (rc < 0)
+        return rc;
+    r.words = image.words;
+    r.kept = calloc(store->geometry.slots, sizeof *r.kept);
+    r.needed = calloc(store->geometry.buckets, sizeof *r.needed);
+    if (r.kept && r.needed) {
+        rebuild(&r);
+        *out = r.report;
+    } else
+        rc = shk__fail(-ENOMEM, "repair of %u slots", store->geometry.slots);
+    free(r.kept);
+    free(r.needed);
+    shk__image_close(store, &image);
+    return rc;
+}
+
+int shk_store_repair(shk_store *store, struct shk_repair_report *out)
+{
+    struct shk_repair_report report = {0};
+    if (store->info.readonly)
+        return shk__fail(SHK_E_READONLY, "store %d was opened read-only", store->info.id);
+    int rc = shk__store_begin(store);
+    if (rc == SHK_E_CORRUPT) { /* a journal or a lock word that can't be */
+        rc = shk__store_begin_damaged(store);
+        if (rc == 0 && shk__load(&shk__journal(store)->kind) != SHK_CHANGE_NONE)
+            report = (struct shk_repair_report){.dropped = {[SHK_DROP_journal] = 1}};
+    }
+    if (rc < 0)
+        return rc;
+    rc = shk__repair_locked(store, &report);
+    shk__store_end(store);
+    if (rc == 0)
+        *out = report;
+    return rc;
+}
