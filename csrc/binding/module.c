@@ -30,6 +30,8 @@ static PyModuleDef_Slot slots[] = {
     {Py_mod_exec, keys_exec},
     {Py_mod_exec, segmentstat_exec},
     {Py_mod_exec, segment_exec},
+    {Py_mod_exec, atomicint_exec},
+    {Py_mod_exec, tables_exec},
     {Py_mod_exec, keyrecord_exec},
     {Py_mod_exec, keystore_exec},
     {Py_mod_exec, iteration_exec},

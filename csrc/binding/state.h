@@ -21,6 +21,11 @@ struct module_state {
     PyObject *exceptions[ERROR_COUNT];  /* in the order of SHK_CODES; a builtin where one fits */
     PyObject *segmentstat_type;
     PyObject *segment_type;
+    PyObject *atomicint_type;
+    PyObject *semsetstat_type;
+    PyObject *queuestat_type;
+    PyObject *limits_type;
+    PyObject *usage_type;
     PyObject *status_type; /* Status, an IntEnum */
     PyObject *keyrecord_type;
     PyObject *keystore_type;
@@ -46,6 +51,8 @@ int errors_exec(PyObject *module);
 int keys_exec(PyObject *module);
 int segmentstat_exec(PyObject *module);
 int segment_exec(PyObject *module);
+int atomicint_exec(PyObject *module);
+int tables_exec(PyObject *module);
 int keyrecord_exec(PyObject *module);
 int keystore_exec(PyObject *module);
 int iteration_exec(PyObject *module);
