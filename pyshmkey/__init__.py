@@ -2,6 +2,9 @@
 
 from pyshmkey._core import (
     CHECKS,
+    Change,
+    ChangeKind,
+    ChangesLostError,
     CorruptStoreError,
     Error,
     IncompatibleStoreError,
@@ -32,6 +35,9 @@ __version__ = "0.1.0"
 
 __all__ = [
     "CHECKS",
+    "Change",
+    "ChangeKind",
+    "ChangesLostError",
     "CorruptStoreError",
     "Error",
     "IncompatibleStoreError",

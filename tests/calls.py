@@ -13,6 +13,10 @@ READS: dict[str, Callable[[KeyStore], Any]] = {
     "get_key_into": lambda s: s.get_key_into("a", "b", bytearray(128)),
     "record": lambda s: s.record("a", "b"),
     "stats": lambda s: s.stats(),
+    "revision": lambda s: s.revision,
+    "wait": lambda s: s.wait(timeout=0),
+    "changes": lambda s: s.changes(s.revision),
+    "watch": lambda s: s.watch(),
     "len": lambda s: len(s),
     "verify": lambda s: s.verify(),
 }

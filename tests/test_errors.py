@@ -20,6 +20,7 @@ SECOND_BASES: dict[str, type[Exception] | None] = {
     "InsecureStoreError": PermissionError,
     "ReadOnlyError": PermissionError,
     "TooManyWritersError": None,
+    "ChangesLostError": None,
     "StoreBusyError": None,
 }
 
