@@ -491,6 +491,7 @@ class Change(structseq[Any], tuple[int, ChangeKind, str, str]):
     def server_id(self) -> str:
         """The server's id, likewise."""
 
+@final
 class Bell:
     """What pyshmkey.watch gives to an event loop."""
 

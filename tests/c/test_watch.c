@@ -339,6 +339,56 @@ static void exactly_the_ring_is_kept(void)
     CHECK_CODE(shk_store_changes(store, 7, changes, 1), SHK_E_CORRUPT);
 }
 
+/* Each commit on a pair is one change of its kind; keys kept for a grace are none. */
+static void each_kind_is_told_once(void)
+{
+    static const struct shk_bytes a = {"a", 1}, b = {"b", 1}, s = {"s", 1};
+    static const struct {
+        enum shk_change_kind kind;
+        char client;
+    } expected[] = {
+        {SHK_CHANGE_INSERT, 'a'},    {SHK_CHANGE_OVERWRITE, 'a'}, {SHK_CHANGE_TOUCH, 'a'},
+        {SHK_CHANGE_ROTATE, 'a'},    {SHK_CHANGE_ROTATE, 'a'},    {SHK_CHANGE_INSERT, 'b'},
+        {SHK_CHANGE_EXPIRE, 'b'},    {SHK_CHANGE_REVOKE, 'a'},    {SHK_CHANGE_OVERWRITE, 'a'},
+        {SHK_CHANGE_INSERT, 'b'},    {SHK_CHANGE_DELETE, 'a'},    {SHK_CHANGE_INSERT, 'a'},
+        {SHK_CHANGE_DELETE, 'a'},    {SHK_CHANGE_DELETE, 'b'},
+    };
+    enum { COUNT = sizeof expected / sizeof *expected };
+    struct shk_put what = {.key = {"secret", 6}, .key_id = SHK_KEY_ID_NEXT}, brief = what;
+    struct shk_rotation how = {.grace = SHK_MILLISECOND};
+    struct shk_pair pairs[] = {{a, s}, {{"no", 2}, s}};
+    struct shk_item items[] = {{.pair = {a, s}, .what = what}, {.pair = {b, s}, .what = what}};
+    struct shk_record record;
+    struct shk_change changes[COUNT + 1];
+    char key[SHK_KEY_SIZE_DEFAULT];
+    uint64_t count;
+    brief.ttl = SHK_MILLISECOND;
+    store = create();
+    CHECK_CODE(shk_store_put(store, a, s, &what, NULL), 0);
+    CHECK_CODE(shk_store_put(store, a, s, &what, NULL), 0);
+    CHECK_CODE(shk_store_touch(store, a, s, 100 * SHK_SECOND), 0);
+    CHECK_CODE(shk_store_rotate(store, a, s, &how, &record, key, sizeof key), 0);
+    how.grace = 100 * SHK_SECOND;
+    CHECK_CODE(shk_store_rotate(store, a, s, &how, &record, key, sizeof key), 0);
+    CHECK_CODE(shk_store_put(store, b, s, &brief, NULL), 0);
+    test_sleep(20);
+    CHECK_CODE(shk_store_purge_expired(store, &count), 0);
+    CHECK_CODE(shk_store_revoke(store, a, s), 0);
+    CHECK_CODE(shk_store_revoke(store, a, s), 0);
+    CHECK_CODE(shk_store_put_many(store, items, 2), 0);
+    CHECK_CODE(shk_store_delete_many(store, pairs, 2, &count), 0);
+    CHECK_CODE(shk_store_put(store, a, s, &what, NULL), 0);
+    CHECK_CODE(shk_store_clear(store, &count), 0);
+    CHECK_CODE(shk_store_changes(store, 0, changes, COUNT + 1), COUNT);
+    for (int i = 0; i < COUNT; i++) {
+        /* clear() goes by the index, whose order a random key decides. */
+        bool cleared = i >= COUNT - 2;
+        CHECK_EQUAL(changes[i].kind, expected[i].kind);
+        CHECK(cleared || changes[i].client[0] == expected[i].client);
+    }
+    CHECK(changes[COUNT - 1].client[0] != changes[COUNT - 2].client[0]);
+}
+
 /* --------------------------------------------------------------- killed writers -- */
 
 /* A traced child that has a token and stands right before change n, or before it writes
@@ -573,6 +623,7 @@ static const struct test tests[] = {
     TEST(the_low_half_wraps),
     TEST(overrun_is_told_and_nothing_is_torn),
     TEST(exactly_the_ring_is_kept),
+    TEST(each_kind_is_told_once),
     TEST(a_change_is_seen_though_its_writer_is_dead),
     TEST(a_dead_writers_wake_becomes_the_next_ones),
     TEST(killed_right_before_its_wake),
