@@ -28,6 +28,8 @@ from typing import (
 from _typeshed import structseq
 from typing_extensions import Buffer
 
+from pyshmkey.watch import Watch
+
 # Errors. A failed system call is an OSError (FileNotFoundError, PermissionError, ...)
 # with errno, and in its message the call, the key and, for a limit, the sysctl to raise.
 
@@ -42,9 +44,6 @@ class KeyExpiredError(Error, KeyError):
 
 class StoreMovedError(Error):
     """The store was copied to another (copy_to), which the message names."""
-
-class ChangesLostError(Error):
-    """More changes happened than the store remembers: read it anew."""
 
 class PairExistsError(Error, KeyError):
     """The pair is in the store already."""
@@ -75,6 +74,9 @@ class ReadOnlyError(Error, PermissionError):
 
 class TooManyWritersError(Error):
     """Every writer token of the store is taken."""
+
+class ChangesLostError(Error):
+    """More changes happened than the store remembers: read it anew."""
 
 class StoreBusyError(Error):
     """Writers never paused for long enough to check the store."""
@@ -943,6 +945,53 @@ class KeyRecord:
     def __reduce_ex__(self, protocol: SupportsIndex, /) -> NoReturn:
         """TypeError: a record holds a secret."""
 
+class ChangeKind(IntEnum):
+    """What a change did to its pair."""
+
+    INSERT = 1
+    OVERWRITE = 2
+    ROTATE = 3
+    REVOKE = 4
+    TOUCH = 5
+    DELETE = 6
+    EXPIRE = 7
+
+@final
+class Change(structseq[Any], tuple[int, ChangeKind, str, str]):
+    """One commit of a store: what happened to which pair."""
+
+    __match_args__: Final = ("revision", "kind", "client_id", "server_id")
+
+    @property
+    def revision(self) -> int:
+        """The store's revision after it."""
+
+    @property
+    def kind(self) -> ChangeKind:
+        """EXPIRE: a record whose time had passed was reclaimed, some time later."""
+
+    @property
+    def client_id(self) -> str:
+        """The client's id; bytes that are not UTF-8 as surrogate escapes."""
+
+    @property
+    def server_id(self) -> str:
+        """The server's id, likewise."""
+
+@final
+class Bell:
+    """What pyshmkey.watch gives to an event loop."""
+
+    def __new__(cls, store: KeyStore) -> Self: ...
+    def arm(self) -> int:
+        """A descriptor that becomes readable with the next change, or when the store ends.
+
+        It may be another one than before. What ended the store is raised by the next call.
+        """
+
+    def close(self) -> None:
+        """Closes the descriptor; nothing if that was done."""
+
 @final
 class StoreStats(structseq[int], tuple[int, ...]):
     """Counters of a store, for all processes since its creation."""
@@ -1364,6 +1413,39 @@ class KeyStore(MutableMapping[tuple[_Id, _Id], KeyRecord], Buffer):
 
         It holds keys, which nobody wipes. Moments as snapshot(). ImportError: NumPy is not
         installed (pyshmkey[numpy]).
+        """
+
+    @property
+    def revision(self) -> int:
+        """How many changes there have been."""
+
+    def wait(self, since: SupportsIndex | None = None, timeout: float | None = None) -> int:
+        """Sleeps until the revision is another than `since`; returns it.
+
+        `since`: a revision seen before, by default the present one. `timeout`: seconds;
+        where they pass, the result is `since`. A sleeping thread costs no time worth
+        measuring, and works through read-only handles. A change is seen at once; one whose
+        writer was killed right after it, within 0.1 s.
+
+        ValueError: `since` is beyond the present, or another thread closes the handle.
+        StoreRemovedError: the store was destroyed, or, within 0.3 s, removed by hand.
+        """
+
+    def changes(self, since: SupportsIndex) -> list[Change]:
+        """Every change after the revision `since`, oldest first.
+
+        ChangesLostError: the store remembers the last 1,024 only. ValueError: `since` is
+        beyond the present.
+        """
+
+    def watch(self, since: SupportsIndex | None = None) -> Watch:
+        """An async iterator over each change from now on, or after the revision `since`.
+
+        `async for change in store.watch(): ...` sleeps in asyncio's loop; cancelling ends it
+        at once. Any number of them may run; they share one thread, which is gone with the
+        last wait. A change that happened after this call is never left out:
+        ChangesLostError is raised where the loop fell more than 1,024 behind. Otherwise as
+        wait().
         """
 
     def stats(self) -> StoreStats:

@@ -26,6 +26,10 @@ READS: dict[str, Callable[[KeyStore], Any]] = {
     "snapshot": lambda s: s.snapshot(),
     "==": lambda s: s == {},
     "stats": lambda s: s.stats(),
+    "revision": lambda s: s.revision,
+    "wait": lambda s: s.wait(timeout=0),
+    "changes": lambda s: s.changes(s.revision),
+    "watch": lambda s: s.watch(),
     "len": lambda s: len(s),
     "verify": lambda s: s.verify(),
 }

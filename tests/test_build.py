@@ -171,9 +171,7 @@ int main(int argc, char **argv)
 """
 
 
-def test_cplusplus_program_links_and_reads(
-    library: Path, tmp_path: Path, store: KeyStore
-) -> None:
+def test_cplusplus_program_links_and_reads(library: Path, tmp_path: Path, store: KeyStore) -> None:
     compiler = shutil.which("c++")
     if compiler is None:
         pytest.skip("there is no c++")

@@ -20,9 +20,9 @@ SECOND_BASES: dict[str, type[Exception] | None] = {
     "InsecureStoreError": PermissionError,
     "ReadOnlyError": PermissionError,
     "TooManyWritersError": None,
+    "ChangesLostError": None,
     "StoreBusyError": None,
     "StoreMovedError": None,
-    "ChangesLostError": None,
 }
 
 
