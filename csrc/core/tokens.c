@@ -1,5 +1,5 @@
-/* semaphore.c: the token set over semget, semop and semctl. */
-#include "semaphore.h"
+/* tokens.c: the token set over semget, semop and semctl. */
+#include "tokens.h"
 
 #include <errno.h>
 #include <pthread.h>

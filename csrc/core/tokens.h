@@ -1,4 +1,4 @@
-/* semaphore.h: the token set, which tells who is alive.
+/* tokens.h: the token set, which tells who is alive.
  *
  * A set of SHK_WRITERS_MAX token semaphores (0 free, 1 held) and, behind them,
  * SHK_IDENTITY constants that name the store. A token is taken with SEM_UNDO: the
@@ -11,8 +11,8 @@
  * and one boot, and a stranger's zero must never read as "dead". Tokens are never
  * set with SETVAL or SETALL after creation, for that would discard the undo.
  */
-#ifndef SHK_SEMAPHORE_H
-#define SHK_SEMAPHORE_H
+#ifndef SHK_TOKENS_H
+#define SHK_TOKENS_H
 
 #include "shk.h"
 
