@@ -20,6 +20,13 @@ struct module_state {
     PyObject *exceptions[ERROR_COUNT];  /* in the order of SHK_CODES; a builtin where one fits */
     PyObject *segmentstat_type;
     PyObject *segment_type;
+    PyObject *semaphorestat_type;
+    PyObject *semaphore_type;
+    PyObject *semaphoreset_type;
+    PyObject *msgqueuestat_type;
+    PyObject *msgqueue_type;
+    PyObject *message_type;
+    PyObject *exporter_type;
     PyObject *status_type; /* Status, an IntEnum */
     PyObject *keyrecord_type;
     PyObject *keystore_type;
@@ -38,6 +45,12 @@ int errors_exec(PyObject *module);
 int keys_exec(PyObject *module);
 int segmentstat_exec(PyObject *module);
 int segment_exec(PyObject *module);
+int semaphorestat_exec(PyObject *module);
+int semaphore_exec(PyObject *module);
+int semaphoreset_exec(PyObject *module);
+int msgqueuestat_exec(PyObject *module);
+int msgqueue_exec(PyObject *module);
+int exporter_exec(PyObject *module);
 int keyrecord_exec(PyObject *module);
 int keystore_exec(PyObject *module);
 int reports_exec(PyObject *module);

@@ -139,7 +139,14 @@ int shk_msgqueue_peek(int id, struct shk_message *message, size_t capacity, unsi
     if (errno == ENOSYS)
         return shk__fail(-ENOSYS,
                          "msgrcv(MSG_COPY): this kernel was built without CONFIG_CHECKPOINT_RESTORE");
-    return fail(errno, id, "msgrcv(MSG_COPY)");
+    int error = errno;
+    struct shk_msgqueue_info info;
+    if (error == EINVAL && shk_msgqueue_stat(id, &info) == 0)
+        return shk__fail(-error,
+                         "msgrcv(id=%d, MSG_COPY): a message that is longer than MSGMAX (sysctl "
+                         "kernel.msgmax) is by now can be received, but not copied",
+                         id);
+    return fail(error, id, "msgrcv(MSG_COPY)");
 }
 
 int shk_msgqueue_stat(int id, struct shk_msgqueue_info *out)

@@ -2,7 +2,6 @@
 #include "semaphore.h"
 
 #include <errno.h>
-#include <limits.h>
 #include <string.h>
 
 #include "error.h"
@@ -55,8 +54,10 @@ int shk_semset_create(key_t key, unsigned count, mode_t mode, int *id)
 {
     if (count == 0)
         return shk__fail(SHK_E_INVALID, "a set of 0 semaphores: at least 1 is needed");
-    if (count > INT_MAX)
-        return shk__fail(SHK_E_INVALID, "a set of %u semaphores: at most %d", count, INT_MAX);
+    if (count > SHK_SEMSET_MAX)
+        return shk__fail(SHK_E_INVALID, "a set of %u semaphores: at most %u, as an operation's index "
+                                        "has 16 bits",
+                         count, SHK_SEMSET_MAX);
     int found = semget(key, (int)count, IPC_CREAT | IPC_EXCL | (int)(mode & 0777));
     if (found < 0)
         return fail_to_create(errno, key, count);

@@ -23,6 +23,8 @@ extern "C" {
 
 #define SHK_SEMAPHORE_MAX 32767 /* SEMVMX, and SEMAEM for what undo adds up; fixed in the kernel */
 
+#define SHK_SEMSET_MAX 65536u   /* semaphores of a set; SEMMSL, which can be changed, is lower */
+
 struct shk_semset_info {
     int id;
     key_t key;
