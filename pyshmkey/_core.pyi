@@ -1,6 +1,6 @@
 """The C part of pyshmkey: types, units and errors of each call."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from enum import IntEnum
 from os import PathLike
 from types import TracebackType
@@ -767,6 +767,7 @@ class SemaphoreSet:
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: SupportsIndex, /) -> Semaphore: ...
+    def __iter__(self) -> Iterator[Semaphore]: ...
     def stat(self) -> SemaphoreStat:
         """What the kernel knows of the whole set.
 

@@ -328,6 +328,7 @@ static PyType_Slot slots[] = {
     {Py_tp_getset, attributes},
     {Py_sq_length, length},
     {Py_sq_item, item},
+    {Py_tp_iter, PySeqIter_New},
     {0, NULL},
 };
 

@@ -82,7 +82,7 @@ static int check_fits(int id, size_t size)
 int shk_msgqueue_send(int id, const struct shk_message *message, size_t size, uint64_t deadline)
 {
     int flags = IPC_NOWAIT;
-    for (uint64_t nap = 0;;) {
+    for (struct shk__naps naps = {0, 0};;) {
         if (msgsnd(id, message, size, flags) == 0)
             return 0;
         if (errno == EINTR)
@@ -96,7 +96,7 @@ int shk_msgqueue_send(int id, const struct shk_message *message, size_t size, ui
             return shk__fail_plainly(SHK_E_TIMEOUT);
         if (deadline == SHK_NEVER)
             flags = 0;
-        else if ((error = shk__nap(deadline, &nap)) != 0)
+        else if ((error = shk__nap(deadline, &naps)) != 0)
             return error;
     }
 }
@@ -106,7 +106,7 @@ int shk_msgqueue_receive(int id, struct shk_message *message, size_t capacity, l
 {
     if (deadline != SHK_NEVER)
         flags |= IPC_NOWAIT;
-    for (uint64_t nap = 0;;) {
+    for (struct shk__naps naps = {0, 0};;) {
         ssize_t got = msgrcv(id, message, capacity, type, flags);
         if (got >= 0) {
             *size = (size_t)got;
@@ -118,7 +118,7 @@ int shk_msgqueue_receive(int id, struct shk_message *message, size_t capacity, l
             return fail(errno, id, "msgrcv");
         if (deadline == SHK_NOW)
             return shk__fail_plainly(SHK_E_TIMEOUT);
-        int error = shk__nap(deadline, &nap);
+        int error = shk__nap(deadline, &naps);
         if (error)
             return error;
     }

@@ -2,8 +2,8 @@
  *
  * A message is a type (1 or more) and bytes. -ENOENT: the queue is gone, whether the
  * kernel says EINVAL or EIDRM, and whether before the call or while it waited. The
- * calls that wait end with -EINTR when a signal's handler has run: call again, with
- * the same deadline. The kernel can wait for ever or not at all; to wait until a
+ * calls that wait end with -EINTR when a signal's handler has run, or may
+ * have: call again, with the same deadline. The kernel can wait for ever or not at all; to wait until a
  * deadline is to ask again and again, in naps that grow to 10 ms.
  */
 #ifndef SHK_MSGQUEUE_H

@@ -105,12 +105,12 @@ int shk_semset_initialise(int id, const unsigned short *values)
 
 int shk_semset_await(int id, uint64_t deadline)
 {
-    for (uint64_t nap = 0;;) {
+    for (struct shk__naps naps = {0, 0};;) {
         struct shk_semset_info info;
         int error = shk_semset_stat(id, &info);
         if (error || info.operation_time != 0)
             return error;
-        error = shk__nap(deadline, &nap);
+        error = shk__nap(deadline, &naps);
         if (error == SHK_E_TIMEOUT)
             return shk__fail(error,
                              "the semaphore set %d (key=0x%x) was created by uid %u but never "

@@ -7,7 +7,7 @@
  *
  * -ENOENT: the set is gone, whether the kernel says EINVAL or EIDRM, and whether
  * before the call or while it waited. The calls that wait end with -EINTR when a
- * signal's handler has run: call again, with the same deadline.
+ * signal's handler has run, or may have: call again, with the same deadline.
  */
 #ifndef SHK_SEMAPHORE_H
 #define SHK_SEMAPHORE_H
