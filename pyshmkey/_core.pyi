@@ -26,7 +26,7 @@ from typing import (
 )
 
 from _typeshed import structseq
-from typing_extensions import Buffer
+from typing_extensions import Buffer, disjoint_base
 
 from pyshmkey.watch import Watch
 
@@ -885,6 +885,637 @@ def usage(*, source: _Source | None = None) -> Usage:
 # A str stands for its UTF-8; for other bytes it holds surrogate escapes.
 _Id = str | bytes
 _T = TypeVar("_T")
+
+@final
+class Semaphore:
+    """A System V semaphore.
+
+    Made by create(), open(), open_or_create(), from_id(), or as an item of a SemaphoreSet.
+    `with semaphore:` holds one of its value, which the kernel gives back if the process
+    dies. Only remove() removes it, with its whole set.
+    """
+
+    @classmethod
+    def create(
+        cls,
+        value: SupportsIndex | None = 1,
+        *,
+        key: SupportsIndex | str | bytes | None = None,
+        mode: SupportsIndex = 0o600,
+    ) -> Self:
+        """A new semaphore with this value (0 to 32,767).
+
+        `key`: an int, a name of the calling user, or None for a private one, found by its
+        id only. `mode`: the 9 permission bits. It lives until remove(), or a reboot. Nobody
+        can open it before it has its value. `value` None leaves it at 0 and not
+        initialised: open() waits until the first operation, by whomever.
+
+        FileExistsError: the key is in use. OSError (ENOSPC): a limit of the kernel, named
+        with its value. ValueError: value, key or mode is out of range.
+        """
+
+    @classmethod
+    def open(
+        cls,
+        key: SupportsIndex | str | bytes,
+        *,
+        access: SupportsIndex = 0,
+        wait: float | None = 5.0,
+    ) -> Self:
+        """The existing semaphore of `key`; the first, if there is a set.
+
+        Waits up to `wait` seconds for its creator to initialise it; None: doesn't look.
+        `access`: the permissions needed, as in a mode; 0: those to look at it.
+
+        FileNotFoundError: there is none. PermissionError: its mode denies this access.
+        TimeoutError: nobody initialised it. ValueError: key 0, which is IPC_PRIVATE.
+        """
+
+    @classmethod
+    def open_or_create(
+        cls,
+        key: SupportsIndex | str | bytes,
+        value: SupportsIndex = 1,
+        *,
+        mode: SupportsIndex = 0o600,
+        wait: float | None = 5.0,
+    ) -> Self:
+        """The semaphore of `key`, created with `value` and `mode` if there is none.
+
+        However many processes do this at once, all get the same one, initialised once.
+        Otherwise as create() and open().
+        """
+
+    @classmethod
+    def from_id(cls, semid: SupportsIndex, index: SupportsIndex = 0) -> Self:
+        """The semaphore `index` of the set with this id; also of a private one.
+
+        Doesn't wait for it to be initialised.
+
+        FileNotFoundError: there is no such set. IndexError: it has no such semaphore.
+        PermissionError: its mode denies reading.
+        """
+
+    def acquire(
+        self, timeout: float | None = None, n: SupportsIndex = 1, *, undo: bool = False
+    ) -> None:
+        """Takes `n` from the value, once it is as high.
+
+        `timeout`: how many seconds to wait for that; 0: not at all; None: for ever. `undo`:
+        if this process ends, however it does, the kernel gives back what it took.
+
+        TimeoutError: it was not as high in time. FileNotFoundError: it is gone, or was
+        removed meanwhile. PermissionError: its mode denies writing.
+        """
+
+    def release(self, n: SupportsIndex = 1, *, undo: bool = False) -> None:
+        """Adds `n` to the value; never waits.
+
+        `undo` where acquire() had it, which it thereby settles.
+
+        OSError (ERANGE): the value would exceed 32,767, and stays. FileNotFoundError: it is
+        gone. PermissionError: its mode denies writing.
+        """
+
+    def wait_zero(self, timeout: float | None = None) -> None:
+        """Waits until the value is 0, as long as `timeout` allows: see acquire().
+
+        TimeoutError: it was not 0 in time. FileNotFoundError: it is gone, or was removed
+        meanwhile. PermissionError: its mode denies reading.
+        """
+
+    def P(  # noqa: N802
+        self, timeout: float | None = None, n: SupportsIndex = 1, *, undo: bool = False
+    ) -> None:
+        """The same as acquire()."""
+
+    def V(self, n: SupportsIndex = 1, *, undo: bool = False) -> None:  # noqa: N802
+        """The same as release()."""
+
+    def Z(self, timeout: float | None = None) -> None:  # noqa: N802
+        """The same as wait_zero()."""
+
+    def __enter__(self) -> Self:
+        """acquire(undo=True), so that a killed holder holds nothing; the semaphore itself."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> None:
+        """release(undo=True)."""
+
+    def stat(self) -> SemaphoreStat:
+        """What the kernel knows of the whole set.
+
+        FileNotFoundError: it is gone. PermissionError: its mode denies reading now.
+        """
+
+    def set(
+        self,
+        *,
+        uid: SupportsIndex | None = None,
+        gid: SupportsIndex | None = None,
+        mode: SupportsIndex | None = None,
+    ) -> None:
+        """Gives the set another owner (uid, gid) or mode (the 9 permission bits).
+
+        What is None stays.
+
+        TypeError: nothing given. PermissionError: neither owner nor creator.
+        FileNotFoundError: it is gone.
+        """
+
+    def remove(self) -> None:
+        """Removes the whole set at once; whoever waits for one of it gets FileNotFoundError.
+
+        FileNotFoundError: it is gone already. PermissionError: not its owner or creator.
+        """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickles by id: for processes in the same IPC namespace, while the set lives."""
+
+    @property
+    def id(self) -> int:
+        """The id of the set."""
+
+    @property
+    def key(self) -> int:
+        """The key when the handle was opened; 0: private."""
+
+    # What follows asks the kernel each time, as stat() does.
+
+    @property
+    def mode(self) -> int:
+        """The 9 permission bits."""
+
+    @property
+    def uid(self) -> int:
+        """The owner's uid."""
+
+    @property
+    def gid(self) -> int:
+        """The owner's gid."""
+
+    @property
+    def cuid(self) -> int:
+        """The creator's uid."""
+
+    @property
+    def cgid(self) -> int:
+        """The creator's gid."""
+
+    @property
+    def operation_time(self) -> int | None:
+        """The last operation on the set, in seconds since the epoch; None: never."""
+
+    @property
+    def change_time(self) -> int:
+        """Creation, or the last set() or stored value, in seconds since the epoch."""
+
+    @property
+    def index(self) -> int:
+        """Its place in the set."""
+
+    @property
+    def value(self) -> int:
+        """The value, 0 to 32,767. Storing one makes all processes forget what they would undo."""
+
+    @value.setter
+    def value(self, value: SupportsIndex, /) -> None: ...
+    @property
+    def last_pid(self) -> int:
+        """Who operated on it or stored its value last; 0: nobody yet."""
+
+    @property
+    def waiting_for_nonzero(self) -> int:
+        """How many wait for it to rise."""
+
+    @property
+    def waiting_for_zero(self) -> int:
+        """How many wait for it to become 0."""
+
+@final
+class SemaphoreSet:
+    """A System V semaphore set.
+
+    Made by create(), open(), open_or_create() or from_id(). set[i] is a Semaphore;
+    operate() does several operations at once. `with set:` holds 1 of every semaphore, which
+    the kernel gives back if the process dies. Only remove() removes it.
+    """
+
+    @classmethod
+    def create(
+        cls,
+        values: Iterable[SupportsIndex],
+        *,
+        key: SupportsIndex | str | bytes | None = None,
+        mode: SupportsIndex = 0o600,
+    ) -> Self:
+        """A new set with a semaphore for each of the values (0 to 32,767).
+
+        `key`: an int, a name of the calling user, or None for a private one, found by its
+        id only. `mode`: the 9 permission bits. It lives until remove(), or a reboot. Nobody
+        can open it before it has its values.
+
+        FileExistsError: the key is in use. OSError (EINVAL, ENOSPC): a limit of the kernel,
+        named with its value. ValueError: a value, key or mode is out of range.
+        """
+
+    @classmethod
+    def open(
+        cls,
+        key: SupportsIndex | str | bytes,
+        *,
+        access: SupportsIndex = 0,
+        wait: float | None = 5.0,
+    ) -> Self:
+        """The existing set of `key`.
+
+        Waits up to `wait` seconds for its creator to initialise it; None: doesn't look.
+        `access`: the permissions needed, as in a mode; 0: those to look at it.
+
+        FileNotFoundError: there is none. PermissionError: its mode denies this access.
+        TimeoutError: nobody initialised it. ValueError: key 0, which is IPC_PRIVATE.
+        """
+
+    @classmethod
+    def open_or_create(
+        cls,
+        key: SupportsIndex | str | bytes,
+        values: Iterable[SupportsIndex],
+        *,
+        mode: SupportsIndex = 0o600,
+        wait: float | None = 5.0,
+    ) -> Self:
+        """The set of `key`, created with these values and `mode` if there is none.
+
+        However many processes do this at once, all get the same one, initialised once.
+
+        ValueError: the existing set has fewer semaphores (more are fine: see len()).
+        Otherwise as create() and open().
+        """
+
+    @classmethod
+    def from_id(cls, semid: SupportsIndex) -> Self:
+        """The set with this id; also a private one. Doesn't wait for it to be initialised.
+
+        FileNotFoundError: there is none. PermissionError: its mode denies reading.
+        """
+
+    def operate(
+        self,
+        operations: Iterable[
+            tuple[SupportsIndex, SupportsIndex] | tuple[SupportsIndex, SupportsIndex, bool]
+        ],
+        timeout: float | None = None,
+        *,
+        undo: bool = False,
+    ) -> None:
+        """All the operations at once, or none.
+
+        They are pairs (index, change), where a change < 0 takes that much from the value
+        once it is as high, 0 waits until the value is 0, and > 0 adds. They see each other's
+        results, in order. `timeout`: how many seconds to wait until all are possible; 0: not
+        at all; None: for ever. `undo`: if this process ends, however it does, the kernel
+        undoes the changes; (index, change, undo) says so of a single one.
+
+        TimeoutError: not possible in time; then nothing has changed. OSError (ERANGE): a
+        value would exceed 32,767; (E2BIG): more operations than SEMOPM. IndexError: no such
+        semaphore. FileNotFoundError: the set is gone, or was removed meanwhile.
+        """
+
+    def __enter__(self) -> Self:
+        """Takes 1 of every semaphore, all at once, with undo; the set itself."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> None:
+        """Gives 1 of every semaphore back, with undo."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: SupportsIndex, /) -> Semaphore: ...
+    def __iter__(self) -> Iterator[Semaphore]: ...
+    def stat(self) -> SemaphoreStat:
+        """What the kernel knows of the whole set.
+
+        FileNotFoundError: it is gone. PermissionError: its mode denies reading now.
+        """
+
+    def set(
+        self,
+        *,
+        uid: SupportsIndex | None = None,
+        gid: SupportsIndex | None = None,
+        mode: SupportsIndex | None = None,
+    ) -> None:
+        """Gives the set another owner (uid, gid) or mode (the 9 permission bits).
+
+        What is None stays.
+
+        TypeError: nothing given. PermissionError: neither owner nor creator.
+        FileNotFoundError: it is gone.
+        """
+
+    def remove(self) -> None:
+        """Removes the whole set at once; whoever waits for one of it gets FileNotFoundError.
+
+        FileNotFoundError: it is gone already. PermissionError: not its owner or creator.
+        """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickles by id: for processes in the same IPC namespace, while the set lives."""
+
+    @property
+    def id(self) -> int:
+        """The id of the set."""
+
+    @property
+    def key(self) -> int:
+        """The key when the handle was opened; 0: private."""
+
+    # What follows asks the kernel each time, as stat() does.
+
+    @property
+    def mode(self) -> int:
+        """The 9 permission bits."""
+
+    @property
+    def uid(self) -> int:
+        """The owner's uid."""
+
+    @property
+    def gid(self) -> int:
+        """The owner's gid."""
+
+    @property
+    def cuid(self) -> int:
+        """The creator's uid."""
+
+    @property
+    def cgid(self) -> int:
+        """The creator's gid."""
+
+    @property
+    def operation_time(self) -> int | None:
+        """The last operation on the set, in seconds since the epoch; None: never."""
+
+    @property
+    def change_time(self) -> int:
+        """Creation, or the last set() or stored value, in seconds since the epoch."""
+
+    @property
+    def values(self) -> tuple[int, ...]:
+        """All values at one moment.
+
+        Storing as many makes all processes forget what they would undo.
+        """
+
+    @values.setter
+    def values(self, values: Iterable[SupportsIndex], /) -> None: ...
+
+_bytes = bytes  # where a class has a member of that name
+
+@final
+class Message(structseq[Any], tuple[bytes, int]):
+    """A message that was received, or peeked at."""
+
+    __match_args__: Final = ("data", "type")
+
+    @property
+    def data(self) -> bytes:
+        """Its bytes."""
+
+    @property
+    def type(self) -> int:
+        """Its type, 1 or more."""
+
+@final
+class MessageQueue:
+    """A System V message queue.
+
+    Made by create(), open(), open_or_create() or from_id(). Closing or freeing the handle
+    changes nothing for others; only remove() removes the queue.
+    """
+
+    @classmethod
+    def create(
+        cls,
+        *,
+        key: SupportsIndex | str | _bytes | None = None,
+        mode: SupportsIndex = 0o600,
+    ) -> Self:
+        """A new, empty queue.
+
+        `key`: an int, a name of the calling user, or None for a private one, found by its
+        id only. `mode`: the 9 permission bits. It lives until remove(), or a reboot.
+
+        FileExistsError: the key is in use. OSError (ENOSPC): MSGMNI, named with its value.
+        ValueError: key or mode is out of range.
+        """
+
+    @classmethod
+    def open(cls, key: SupportsIndex | str | _bytes, *, access: SupportsIndex = 0) -> Self:
+        """The existing queue of `key` (an int, or a name of the calling user).
+
+        `access`: the permissions needed, as in a mode; 0: none yet.
+
+        FileNotFoundError: there is none. PermissionError: its mode denies this access.
+        ValueError: key 0, which is IPC_PRIVATE.
+        """
+
+    @classmethod
+    def open_or_create(
+        cls, key: SupportsIndex | str | _bytes, *, mode: SupportsIndex = 0o600
+    ) -> Self:
+        """The queue of `key`, created with `mode` if there is none.
+
+        However many processes do this at once, all get the same one. Otherwise as create()
+        and open().
+        """
+
+    @classmethod
+    def from_id(cls, msqid: SupportsIndex) -> Self:
+        """The queue with this id; also a private one.
+
+        FileNotFoundError: there is none. PermissionError: its mode denies reading.
+        """
+
+    def send(
+        self,
+        message: Buffer,
+        type: SupportsIndex = 1,  # noqa: A002
+        *,
+        timeout: float | None = None,
+    ) -> None:
+        """Appends the bytes-like `message` under `type` (1 or more), once there is room.
+
+        `timeout`: how many seconds to wait for that; 0: not at all; None: for ever. Until a
+        timeout, attempts are repeated every 10 ms or more often; None sleeps in the kernel.
+
+        TimeoutError: the queue was full. OSError (EINVAL): longer than MSGMAX; (EMSGSIZE):
+        longer than the whole queue may ever hold. ValueError: closed, or type < 1.
+        FileNotFoundError: the queue is gone, or was removed meanwhile.
+        """
+
+    def receive(
+        self,
+        type: SupportsIndex = 0,  # noqa: A002
+        *,
+        except_type: SupportsIndex | None = None,
+        timeout: float | None = None,
+        max_size: SupportsIndex | None = None,
+        truncate: bool = False,
+    ) -> Message:
+        """Takes a message out of the queue.
+
+        `type` 0: the first; > 0: the first of this type; < 0: the first of the lowest type
+        up to -type. `except_type`: the first whose type is another. `timeout`: how many
+        seconds to wait for one; 0: not at all; None: for ever. Until a timeout, attempts are
+        repeated every 10 ms or more often; None sleeps in the kernel. `max_size`: a longer
+        message is refused and stays in the queue, or is cut off and the rest lost
+        (`truncate`); None: as long as it may be.
+
+        TimeoutError: there was none. OSError (E2BIG): longer than `max_size`. ValueError:
+        closed. FileNotFoundError: the queue is gone, or was removed meanwhile.
+        """
+
+    def peek(self, index: SupportsIndex = 0) -> Message:
+        """A copy of the message at `index`, counted from the one sent first.
+
+        It stays in the queue.
+
+        IndexError: not so many are there. OSError (ENOSYS): this kernel can't. ValueError:
+        closed. FileNotFoundError: the queue is gone.
+        """
+
+    def close(self) -> None:
+        """Ends the use of this handle; the queue lives on. Nothing if it is closed already."""
+
+    def stat(self) -> MessageQueueStat:
+        """What the kernel knows of the queue; works on a closed handle too.
+
+        FileNotFoundError: it is gone. PermissionError: its mode denies reading now.
+        """
+
+    def set(
+        self,
+        *,
+        uid: SupportsIndex | None = None,
+        gid: SupportsIndex | None = None,
+        mode: SupportsIndex | None = None,
+        max_bytes: SupportsIndex | None = None,
+    ) -> None:
+        """Gives the queue another owner (uid, gid), mode (the 9 permission bits) or size.
+
+        The size is how many bytes its messages may have together. What is None stays. Works
+        on a closed handle too.
+
+        TypeError: nothing given. PermissionError: neither owner nor creator, or more bytes
+        than MSGMNB without the privilege. FileNotFoundError: it is gone.
+        """
+
+    def remove(self) -> None:
+        """Removes the queue and its messages at once.
+
+        Whoever waits for it gets FileNotFoundError. Works on a closed handle too.
+
+        FileNotFoundError: it is gone already. PermissionError: not its owner or creator.
+        """
+
+    def __enter__(self) -> Self:
+        """The open handle itself."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> None:
+        """close(); the queue is not removed."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickles by id: for processes in the same IPC namespace, while the queue lives."""
+
+    @property
+    def id(self) -> int:
+        """The queue's id."""
+
+    @property
+    def key(self) -> int:
+        """The key when the handle was opened; 0: private."""
+
+    @property
+    def closed(self) -> bool:
+        """True after close()."""
+
+    # What follows asks the kernel each time, as stat() does.
+
+    @property
+    def messages(self) -> int:
+        """How many messages are in it."""
+
+    @property
+    def bytes(self) -> int:
+        """How many bytes these have together."""
+
+    @property
+    def max_bytes(self) -> int:
+        """How many they may have."""
+
+    @property
+    def mode(self) -> int:
+        """The 9 permission bits."""
+
+    @property
+    def uid(self) -> int:
+        """The owner's uid."""
+
+    @property
+    def gid(self) -> int:
+        """The owner's gid."""
+
+    @property
+    def cuid(self) -> int:
+        """The creator's uid."""
+
+    @property
+    def cgid(self) -> int:
+        """The creator's gid."""
+
+    @property
+    def last_send_pid(self) -> int:
+        """Who sent last; 0: nobody yet."""
+
+    @property
+    def last_receive_pid(self) -> int:
+        """Who received last; 0: nobody yet."""
+
+    @property
+    def send_time(self) -> int | None:
+        """The last message sent, in seconds since the epoch; None: never."""
+
+    @property
+    def receive_time(self) -> int | None:
+        """The last message received, in seconds since the epoch; None: never."""
+
+    @property
+    def change_time(self) -> int:
+        """Creation or the last set(), in seconds since the epoch."""
+
+@disjoint_base
+class Exporter(Buffer):
+    """Base for classes that export the buffer of the object in `exported`."""
+
+    exported: Buffer | None
+    """The object whose buffer is exported, or None."""
 
 CHECKS: Final[dict[str, str]]
 """The checks of KeyStore.verify: name, and what holds."""

@@ -312,3 +312,54 @@ def wait_until(condition: Callable[[], object]) -> None:
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.001)
+
+
+class Removable(Protocol):
+    def remove(self) -> None: ...
+
+
+R = TypeVar("R", bound=Removable)
+
+
+class Made:
+    """made(it) is that semaphore, set or queue, and removes it at the end of the test."""
+
+    def __init__(self) -> None:
+        self._made: list[Removable] = []
+
+    def __call__(self, it: R) -> R:
+        self._made.append(it)
+        return it
+
+    def remove(self) -> None:
+        for it in self._made:
+            with contextlib.suppress(FileNotFoundError):
+                it.remove()
+
+
+@pytest.fixture
+def made() -> Iterator[Made]:
+    """made(it) is that semaphore, set or queue, and removes it at the end."""
+    it = Made()
+    yield it
+    it.remove()
+
+
+@contextlib.contextmanager
+def alarms(handler: Callable[[int, Any], Any], interval: float) -> Iterator[None]:
+    """SIGALRM every so often."""
+    old = signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_REAL, interval, interval)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, old)
+
+
+@contextlib.contextmanager
+def lasting(low: float, high: float) -> Iterator[None]:
+    """Asserts how long the block takes."""
+    start = time.monotonic()
+    yield
+    assert low <= time.monotonic() - start < high

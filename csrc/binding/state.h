@@ -26,6 +26,13 @@ struct module_state {
     PyObject *queuestat_type;
     PyObject *limits_type;
     PyObject *usage_type;
+    PyObject *semaphorestat_type;
+    PyObject *semaphore_type;
+    PyObject *semaphoreset_type;
+    PyObject *msgqueuestat_type;
+    PyObject *msgqueue_type;
+    PyObject *message_type;
+    PyObject *exporter_type;
     PyObject *status_type; /* Status, an IntEnum */
     PyObject *keyrecord_type;
     PyObject *keystore_type;
@@ -53,6 +60,12 @@ int segmentstat_exec(PyObject *module);
 int segment_exec(PyObject *module);
 int atomicint_exec(PyObject *module);
 int tables_exec(PyObject *module);
+int semaphorestat_exec(PyObject *module);
+int semaphore_exec(PyObject *module);
+int semaphoreset_exec(PyObject *module);
+int msgqueuestat_exec(PyObject *module);
+int msgqueue_exec(PyObject *module);
+int exporter_exec(PyObject *module);
 int keyrecord_exec(PyObject *module);
 int keystore_exec(PyObject *module);
 int iteration_exec(PyObject *module);

@@ -6,14 +6,14 @@
  *
  * Taking the lock and naming its owner is one CAS, so there is no instant at
  * which it is held by nobody knows whom. A waiter sleeps in short timed naps and
- * tests the owner's life by claiming its token (semaphore.h): if it can, the
+ * tests the owner's life by claiming its token (tokens.h): if it can, the
  * owner is dead and the word, which only a holder of that token could have
  * changed but for the WAITERS bit, is moved to the waiter by CAS.
  */
 #ifndef SHK_LOCK_H
 #define SHK_LOCK_H
 
-#include "semaphore.h"
+#include "tokens.h"
 
 #define SHK_LOCK_WAITERS UINT32_C(0x80000000)
 

@@ -1,53 +1,70 @@
-/* semaphore.h: the token set, which tells who is alive.
+/* semaphore.h: the kernel's semaphores, which come in sets.
  *
- * A set of SHK_WRITERS_MAX token semaphores (0 free, 1 held) and, behind them,
- * SHK_IDENTITY constants that name the store. A token is taken with SEM_UNDO: the
- * kernel gives it back when the last thread of its process is gone, in whichever
- * PID namespace, after the process's memory is. So a token that can be taken has
- * no living owner, and a store by its former owner can't come later.
+ * A set is made by one call and given its values by another, so an opener may come
+ * between the two. What tells it is sem_otime: 0 from semget on, set by the first
+ * semop. So the creator stores the values (SETALL) and then performs an operation,
+ * and an opener waits until sem_otime is no longer 0.
  *
- * Every operation on a token is one atomic semop that also checks the constants
- * (minus v, is zero, plus v): an id means something only within one IPC namespace
- * and one boot, and a stranger's zero must never read as "dead". Tokens are never
- * set with SETVAL or SETALL after creation, for that would discard the undo.
+ * -ENOENT: the set is gone, whether the kernel says EINVAL or EIDRM, and whether
+ * before the call or while it waited. The calls that wait end with -EINTR when a
+ * signal's handler has run, or may have: call again, with the same deadline.
  */
 #ifndef SHK_SEMAPHORE_H
 #define SHK_SEMAPHORE_H
 
+#include <sys/sem.h>
+
+#include "deadline.h"
 #include "shk.h"
 
-#define SHK_IDENTITY 6u /* two magic constants, four of the store id */
+#ifdef __cplusplus
+extern "C" {
+#endif
 
-struct shk__set {
+#define SHK_SEMAPHORE_MAX 32767 /* SEMVMX, and SEMAEM for what undo adds up; fixed in the kernel */
+
+#define SHK_SEMSET_MAX 65536u   /* semaphores of a set; SEMMSL, which can be changed, is lower */
+
+struct shk_semset_info {
     int id;
-    key_t key; /* under which its creator made it, see shk__set_create_keyed */
-    uint16_t identity[SHK_IDENTITY];
+    key_t key;
+    unsigned count;
+    mode_t mode; /* permission bits */
+    uid_t uid, cuid;
+    gid_t gid, cgid;
+    time_t operation_time, change_time; /* seconds since the epoch; 0: never */
 };
 
-/* A set without values yet, under a key that follows from the store id. A header that
- * holds the store id thus names the set before it exists, and a creator killed between
- * semget and storing the id leaves nothing that can't be found. -EEXIST: draw another
- * store id. */
-int shk__set_create_keyed(const uint8_t store_id[16], mode_t mode, int *id);
-/* The id of the set with the store id's key, whosever it is; -1. */
-int shk__set_find(const uint8_t store_id[16]);
-/* Describes the set `id` of the store `store_id`; asks nothing of the kernel. */
-void shk__set_describe(struct shk__set *set, int id, const uint8_t store_id[16]);
-/* Stores the constants. Only the creator, before publication. */
-int shk__set_initialise(const struct shk__set *set);
-/* Kills a child that holds a token: 0 if the kernel then gave it back, -ENOTSUP if not. */
-int shk__set_test_undo(const struct shk__set *set);
+/* A new set, all zero, not initialised. count: 1 or more. The detail of EINVAL and
+ * ENOSPC names the limit (SEMMSL, SEMMNS, SEMMNI) and its value. */
+SHK_API int shk_semset_create(key_t key, unsigned count, mode_t mode, int *id);
+/* Only the creator: stores the values, then performs the operation that tells. */
+SHK_API int shk_semset_initialise(int id, const unsigned short *values);
+/* The id of an existing set. need: the permissions (of the 9 bits) without which -EACCES;
+ * 0: none. */
+SHK_API int shk_semset_find(key_t key, mode_t need, int *id);
+/* Waits for the creator to initialise. SHK_E_TIMEOUT: it has not. */
+SHK_API int shk_semset_await(int id, uint64_t deadline);
 
-/* 1: taken, its former holder is dead or there was none. 0: held by the living.
- * -EIDRM: no such set (any more). SHK_E_CORRUPT: somebody else's set. Other
- * -errno: nothing is known, which is never a reason to think anybody dead. */
-int shk__set_claim(const struct shk__set *set, uint32_t token);
-/* Takes any free token, or adopts one that this process took before an exec. */
-int shk__set_claim_any(const struct shk__set *set, uint32_t *token);
-void shk__set_release(const struct shk__set *set, uint32_t token);
+/* All the operations at once or none (semop); flags are 0 or SEM_UNDO. Waits until they
+ * are possible, at most until the deadline: SHK_E_TIMEOUT, without a detail. IPC_NOWAIT
+ * in the flags is this function's own. */
+SHK_API int shk_semset_operate(int id, struct sembuf *operations, size_t count, uint64_t deadline);
 
-/* Removes the set if it is the store's, or one that its creator had not
- * initialised yet. Anything else stays. */
-void shk__set_remove(const struct shk__set *set);
+/* A question about one semaphore: GETVAL, GETPID, GETNCNT or GETZCNT. */
+SHK_API int shk_semset_ask(int id, unsigned index, int what, int *answer);
+SHK_API int shk_semset_values(int id, unsigned short *values);
+/* SETVAL and SETALL: every process forgets what it would have undone of these. */
+SHK_API int shk_semset_set_value(int id, unsigned index, int value);
+SHK_API int shk_semset_set_values(int id, const unsigned short *values);
 
+SHK_API int shk_semset_stat(int id, struct shk_semset_info *out);
+/* IPC_SET. mode: the low 9 bits. */
+SHK_API int shk_semset_set(int id, uid_t uid, gid_t gid, mode_t mode);
+/* IPC_RMID: at once, and whoever waits gets -ENOENT. */
+SHK_API int shk_semset_remove(int id);
+
+#ifdef __cplusplus
+}
+#endif
 #endif

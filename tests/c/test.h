@@ -24,6 +24,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/msg.h>
 #include <sys/prctl.h>
 #include <sys/sem.h>
 #include <sys/shm.h>
@@ -103,7 +104,7 @@ test_fail(const char *file, int line, const char *format, ...)
 struct test_kept {
     uint32_t count;
     struct {
-        bool is_set; /* a semaphore set, or else a segment */
+        enum test_kind { TEST_SEGMENT, TEST_SET, TEST_QUEUE } kind;
         int id;
     } ids[TEST_KEPT_MAX];
 };
@@ -117,32 +118,38 @@ static inline void *test_shared(size_t size)
     return pages;
 }
 
-static inline int test_keep(bool is_set, int id)
+static inline int test_keep(enum test_kind kind, int id)
 {
     uint32_t place = __atomic_fetch_add(&test_kept->count, 1, __ATOMIC_ACQ_REL);
     CHECK(place < TEST_KEPT_MAX);
-    test_kept->ids[place].is_set = is_set;
+    test_kept->ids[place].kind = kind;
     test_kept->ids[place].id = id;
     return id;
 }
 
-/* Removes the segment or the set when the test ends, if it still exists. Returns id. */
+/* Removes the segment, set or queue when the test ends, if it still exists. Returns id. */
 static inline int test_keep_segment(int id)
 {
-    return test_keep(false, id);
+    return test_keep(TEST_SEGMENT, id);
 }
 
 static inline int test_keep_set(int id)
 {
-    return test_keep(true, id);
+    return test_keep(TEST_SET, id);
+}
+
+static inline int test_keep_queue(int id)
+{
+    return test_keep(TEST_QUEUE, id);
 }
 
 static inline void test_remove_kept(void)
 {
     uint32_t count = test_kept->count < TEST_KEPT_MAX ? test_kept->count : TEST_KEPT_MAX;
     for (uint32_t i = 0; i < count; i++)
-        (void)(test_kept->ids[i].is_set ? semctl(test_kept->ids[i].id, 0, IPC_RMID)
-                                        : shmctl(test_kept->ids[i].id, IPC_RMID, NULL));
+        (void)(test_kept->ids[i].kind == TEST_SET     ? semctl(test_kept->ids[i].id, 0, IPC_RMID)
+               : test_kept->ids[i].kind == TEST_QUEUE ? msgctl(test_kept->ids[i].id, IPC_RMID, NULL)
+                                                      : shmctl(test_kept->ids[i].id, IPC_RMID, NULL));
     test_kept->count = 0;
 }
 

@@ -6,7 +6,7 @@
  * a handle's new token has become known to its other threads, which is lock.c's one store.
  */
 #include "atomic.h"
-#include "semaphore.h"
+#include "tokens.h"
 
 static int diverted_claim(const struct shk__set *set, uint32_t token);
 static void diverted_release(const struct shk__set *set, uint32_t token);

@@ -1,0 +1,1 @@
+"""Modules with the names and habits of others, on top of pyshmkey."""
