@@ -20,7 +20,7 @@ def get_library(*, static: bool = False) -> str:
 
     This compiles a program that needs no more of Python afterwards::
 
-        c=$(python -c "from pyshmkey import *; print('-I' + get_include(), get_library(static=True))")
+        c=$(python -c "from pyshmkey import *; print('-I'+get_include(), get_library(static=True))")
         cc -o program program.c $c
 
     With the shared library it needs to be told where that is, which
