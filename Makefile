@@ -10,6 +10,7 @@ help:
 	@echo 'make test      the C tests, the lock under kills, pytest'
 	@echo 'make test-all  pytest with every CPython from 3.11 on that is found'
 	@echo 'make bench     lookups and writes beside a dict'
+	@echo 'make bench-segment  segments beside sysv_ipc and mmap'
 	@echo 'make prove     the long kill runs: about 5 minutes'
 	@echo 'make lint      gcc and clang warnings, ruff, mypy, stubtest'
 	@echo 'make clean     removes what was built, and .venv'
@@ -28,6 +29,9 @@ test-all: $(VENV)/test
 bench: $(VENV)/test
 	$(BIN)/python benchmarks/bench.py $(BENCH)
 
+bench-segment: $(VENV)/bench
+	$(BIN)/python benchmarks/segment.py $(BENCH)
+
 prove: $(VENV)/test
 	$(MAKE) --no-print-directory -C tests/crash prove
 	$(BIN)/python -m pytest --full tests/test_oracle.py tests/test_races.py
@@ -44,4 +48,4 @@ clean:
 	$(MAKE) --no-print-directory -C tests/crash clean
 	rm -rf $(VENV) build dist *.egg-info pyshmkey/_core.*.so pyshmkey/include pyshmkey/lib
 
-.PHONY: help demo test test-all bench prove lint clean
+.PHONY: help demo test test-all bench bench-segment prove lint clean

@@ -16,6 +16,7 @@ from typing import (
     Any,
     ClassVar,
     Final,
+    Literal,
     NoReturn,
     Self,
     SupportsIndex,
@@ -127,6 +128,7 @@ class SegmentStat(structseq[int | None], tuple[int | None, ...]):
         "detach_time",
         "change_time",
         "marked_for_removal",
+        "memory_locked",
     )
 
     @property
@@ -189,13 +191,30 @@ class SegmentStat(structseq[int | None], tuple[int | None, ...]):
     def marked_for_removal(self) -> bool:
         """True after remove() by anybody."""
 
+    @property
+    def memory_locked(self) -> bool:
+        """True after lock_memory() by anybody."""
+
 @final
 class Segment(Buffer):
     """A System V shared-memory segment.
 
     Made by create(), open(), open_or_create() or from_id(). memoryview(segment) is its
-    bytes without a copy. Closing or freeing the handle detaches it; only remove()
-    removes it. The mapping is left out of core dumps.
+    bytes without a copy; segment[i] is an int and segment[i:j] a copy as bytes, and both
+    can be assigned. Closing or freeing the handle detaches it; only remove() removes it.
+    The mapping is left out of core dumps. numpy.frombuffer(segment) is a view too and keeps
+    it open; numpy.ndarray(buffer=segment) gives its view back at once, as with mmap, so
+    such an array has to go before detach().
+
+    Each handle is an attachment of its own, also to a segment that the process has
+    attached already. A handle pickles by its id, its mode of access and what tells the
+    segment from another with that id; unpickling, by another process too, attaches the
+    same segment, or raises FileNotFoundError or PermissionError.
+
+    How all openers attach: `address`, where to map it (a multiple of the page size, or
+    with `round` rounded down to one), by default the kernel's choice. `remap`: replace
+    what is mapped there, whatever it is; the range must be the caller's own, such as an
+    anonymous mmap. `executable`: its bytes may run as code; `mode` needs x then.
     """
 
     @classmethod
@@ -205,22 +224,47 @@ class Segment(Buffer):
         *,
         key: SupportsIndex | str | bytes | None = None,
         mode: SupportsIndex = 0o600,
+        hugepages: Literal["2M", "1G"] | bool | None = None,
+        reserve: bool = True,
+        address: SupportsIndex | None = None,
+        round: bool = False,
+        remap: bool = False,
+        executable: bool = False,
     ) -> Self:
         """A new segment of `size` bytes, all zero, attached.
 
         `key`: an int, a name of the calling user, or None for a private one, found by its
         id only. `mode`: the 9 permission bits. It lives until remove(), or a reboot.
+        `hugepages`: True (the host's default kind), "2M" or "1G"; their pools are set by
+        vm.nr_hugepages and /sys/kernel/mm/hugepages. `reserve=False`: no memory is set
+        aside, so the segment may be larger than what the host has; who touches a page that
+        it then can't give is killed, by the OOM killer or, for huge pages, by SIGBUS.
 
-        FileExistsError: the key is in use. OSError (EINVAL, ENOSPC, ENOMEM): a limit of
-        the kernel, named with its value. ValueError: size, key or mode is out of range.
+        FileExistsError: the key is in use. OSError (EINVAL, ENOSPC, ENOMEM, EPERM): a
+        limit of the kernel, named with its value and the setting to change. ValueError: an
+        argument is out of range.
         """
 
     @classmethod
-    def open(cls, key: SupportsIndex | str | bytes, *, readonly: bool = False) -> Self:
-        """The existing segment of `key` (an int, or a name of the calling user), attached.
+    def open(
+        cls,
+        key: SupportsIndex | str | bytes,
+        *,
+        owner: SupportsIndex | None = None,
+        readonly: bool = False,
+        address: SupportsIndex | None = None,
+        round: bool = False,
+        remap: bool = False,
+        executable: bool = False,
+    ) -> Self:
+        """The existing segment of `key`, attached.
+
+        `key`: an int, or a name of the user with the uid `owner`, by default the calling
+        one.
 
         FileNotFoundError: there is none. PermissionError: its mode denies this access.
-        ValueError: key 0, which is IPC_PRIVATE.
+        ValueError: key 0, which is IPC_PRIVATE. OSError (EINVAL, ENOMEM): it can't be
+        mapped there, with the reason.
         """
 
     @classmethod
@@ -230,35 +274,63 @@ class Segment(Buffer):
         size: SupportsIndex,
         *,
         mode: SupportsIndex = 0o600,
+        hugepages: Literal["2M", "1G"] | bool | None = None,
+        reserve: bool = True,
         readonly: bool = False,
+        address: SupportsIndex | None = None,
+        round: bool = False,
+        remap: bool = False,
+        executable: bool = False,
     ) -> Self:
-        """The segment of `key`, created with `size` bytes and `mode` if there is none.
+        """The segment of `key`, created as by create() if there is none.
 
-        However many processes do this at once, all get the same one.
+        However many processes do this at once, all get the same one. An existing one stays
+        as it is, whatever `mode`, `hugepages` and `reserve` say.
 
         ValueError: the existing one is smaller than `size` (a larger one is fine: see
         size). Otherwise as create() and open().
         """
 
     @classmethod
-    def from_id(cls, shmid: SupportsIndex, *, readonly: bool = False) -> Self:
+    def from_id(
+        cls,
+        shmid: SupportsIndex,
+        *,
+        readonly: bool = False,
+        address: SupportsIndex | None = None,
+        round: bool = False,
+        remap: bool = False,
+        executable: bool = False,
+    ) -> Self:
         """The segment with this id, attached.
 
         Also a private one, and one marked for removal that some process still has attached.
 
-        FileNotFoundError: there is none. PermissionError: its mode denies this access.
+        FileNotFoundError: there is none. Otherwise as open().
         """
 
-    def attach(self) -> None:
-        """Maps a closed segment again, read-only if it was; nothing if it is open.
+    def attach(
+        self,
+        *,
+        readonly: bool | None = None,
+        address: SupportsIndex | None = None,
+        round: bool = False,
+        remap: bool = False,
+        executable: bool | None = None,
+    ) -> None:
+        """Maps a closed segment again; nothing if it is open.
+
+        `readonly` and `executable` None: as it was before.
 
         FileNotFoundError: it is gone. PermissionError: its mode denies this access now.
+        ValueError: it is open, but not as asked for.
         """
 
     def detach(self) -> None:
         """Unmaps the segment, which lives on; nothing if it is closed already.
 
-        BufferError: a view of it is alive, or another thread is in read() or write().
+        BufferError: a view of it is alive, or another thread is in a call that uses its
+        bytes without the GIL.
         """
 
     def close(self) -> None:
@@ -314,6 +386,27 @@ class Segment(Buffer):
         then nothing is written.
         """
 
+    def lock_memory(self) -> None:
+        """Keeps its pages in memory once they are there: swap never sees them (SHM_LOCK).
+
+        For all processes, and until unlock_memory(). Huge pages are never swapped, so with
+        them nothing happens.
+
+        OSError (ENOMEM, EPERM): RLIMIT_MEMLOCK, named with its value. PermissionError:
+        neither owner nor creator. FileNotFoundError: it is gone.
+        """
+
+    def unlock_memory(self) -> None:
+        """Undoes lock_memory(), whoever called it."""
+
+    def atomic(
+        self, offset: SupportsIndex, width: SupportsIndex = 8, signed: bool = True
+    ) -> AtomicInt:
+        """The AtomicInt of `width` bytes (4 or 8) at `offset`, a multiple of `width`.
+
+        ValueError: width or offset is out of range, or no multiple.
+        """
+
     @property
     def id(self) -> int:
         """The segment's id."""
@@ -325,6 +418,10 @@ class Segment(Buffer):
     @property
     def size(self) -> int:
         """Bytes, as asked for at creation."""
+
+    @property
+    def name(self) -> str | None:
+        """The name by which it was created or opened; None if by key or id."""
 
     @property
     def address(self) -> int | None:
@@ -392,7 +489,34 @@ class Segment(Buffer):
     def marked_for_removal(self) -> bool:
         """True after remove() by anybody, or if it is gone."""
 
+    @property
+    def memory_locked(self) -> bool:
+        """True after lock_memory() by anybody."""
+
     def __len__(self) -> int: ...
+    @overload
+    def __getitem__(self, index: SupportsIndex, /) -> int: ...
+    @overload
+    def __getitem__(self, index: slice, /) -> bytes:
+        """A byte, or a copy of several. ValueError: closed. IndexError: not so many bytes."""
+
+    @overload
+    def __setitem__(self, index: SupportsIndex, value: SupportsIndex, /) -> None: ...
+    @overload
+    def __setitem__(self, index: slice, value: Buffer, /) -> None:
+        """Sets a byte, or as many as `value` has.
+
+        ReadOnlyError: attached read-only. ValueError: closed, a byte is not 0 to 255, or
+        `value` has another length than the slice; then nothing is written.
+        """
+
+    def __delitem__(self, index: SupportsIndex | slice, /) -> NoReturn:
+        """TypeError: a segment keeps its size."""
+
+    def __iter__(self) -> Iterator[int]: ...
+    def __reduce__(self) -> tuple[Any, ...]:
+        """ValueError: closed."""
+
     def __enter__(self) -> Self:
         """The open handle itself."""
 
@@ -404,6 +528,355 @@ class Segment(Buffer):
         /,
     ) -> None:
         """detach(); the segment is not removed."""
+
+@final
+class AtomicInt:
+    """An integer in a segment that processes change together; made by Segment.atomic().
+
+    Each call is one indivisible step, and all processes and threads see all these steps
+    in one order. The bytes are the processor's own form: little-endian, two's complement.
+    Values are signed, -2**63 to 2**63 - 1 at width 8, or with signed=False unsigned, 0 to
+    2**64 - 1; it is the same bytes read in two ways. Any other code that writes these
+    bytes, such as Segment.write(), is not indivisible.
+
+    It holds no view of the segment, which may be closed and opened again: then it works
+    again. Pickles with its segment.
+
+    Every call: ValueError if the segment is closed, or a value is out of range. Through a
+    read-only segment all but load() and wait() raise ReadOnlyError.
+    """
+
+    @property
+    def segment(self) -> Segment:
+        """The segment it is in."""
+
+    @property
+    def offset(self) -> int:
+        """Where its first byte is."""
+
+    @property
+    def width(self) -> int:
+        """Its bytes: 4 or 8."""
+
+    @property
+    def signed(self) -> bool:
+        """Whether its values have a sign."""
+
+    def load(self) -> int:
+        """Its value."""
+
+    def store(self, value: SupportsIndex, /) -> None:
+        """Sets it."""
+
+    def add(self, value: SupportsIndex, /) -> int:
+        """Adds, modulo 2**32 or 2**64; returns the new value.
+
+        `value` may be negative, also where the integer is unsigned. The sum wraps around:
+        1 added to the highest value gives the lowest.
+        """
+
+    def exchange(self, value: SupportsIndex, /) -> int:
+        """Sets it; returns the old value."""
+
+    def compare_exchange(self, expected: SupportsIndex, desired: SupportsIndex) -> bool:
+        """Sets it to `desired` if it is `expected`; returns whether it was."""
+
+    def wait(self, expected: SupportsIndex, timeout: float | None = None) -> bool:
+        """Sleeps while it is `expected`: True once it is not, False after `timeout` seconds.
+
+        Width 4 only. Other threads run meanwhile, signal handlers too, and an exception of
+        one ends the wait. A value that changes and changes back may be missed. Whoever
+        changes it wakes the sleepers by notify(); should that process die in between, they
+        see the change by themselves within a quarter of a second.
+        """
+
+    def notify(self, count: SupportsIndex | None = None) -> int:
+        """Wakes up to `count` sleepers in wait(), by default all; returns how many.
+
+        Width 4 only.
+        """
+
+    def __reduce__(self) -> tuple[Any, ...]: ...
+
+# The tables of this IPC namespace, whosever their rows are. `source` is "kernel" (the
+# control calls), "proc" (/proc/sysvipc and /proc/sys/kernel) or None, the first of them
+# that works; the result is the same. What appears or goes during the call may be in it
+# or not. OSError: none works.
+
+@final
+class SemaphoreStat(structseq[int | None], tuple[int | None, ...]):
+    """What the kernel knows of a semaphore set, at one moment."""
+
+    __match_args__: Final = (
+        "id",
+        "key",
+        "count",
+        "mode",
+        "uid",
+        "gid",
+        "cuid",
+        "cgid",
+        "operation_time",
+        "change_time",
+    )
+
+    @property
+    def id(self) -> int:
+        """The set's id."""
+
+    @property
+    def key(self) -> int:
+        """Its key; 0 if private."""
+
+    @property
+    def count(self) -> int:  # type: ignore[override]
+        """How many semaphores it has."""
+
+    @property
+    def mode(self) -> int:
+        """The 9 permission bits."""
+
+    @property
+    def uid(self) -> int:
+        """The owner's uid."""
+
+    @property
+    def gid(self) -> int:
+        """The owner's gid."""
+
+    @property
+    def cuid(self) -> int:
+        """The creator's uid."""
+
+    @property
+    def cgid(self) -> int:
+        """The creator's gid."""
+
+    @property
+    def operation_time(self) -> int | None:
+        """The last operation, in seconds since the epoch; None: never."""
+
+    @property
+    def change_time(self) -> int:
+        """Creation, or the last change of owner, mode or a value, in seconds since the epoch."""
+
+@final
+class MessageQueueStat(structseq[int | None], tuple[int | None, ...]):
+    """What the kernel knows of a message queue, at one moment."""
+
+    __match_args__: Final = (
+        "id",
+        "key",
+        "messages",
+        "bytes",
+        "max_bytes",
+        "mode",
+        "uid",
+        "gid",
+        "cuid",
+        "cgid",
+        "last_send_pid",
+        "last_receive_pid",
+        "send_time",
+        "receive_time",
+        "change_time",
+    )
+
+    @property
+    def id(self) -> int:
+        """The queue's id."""
+
+    @property
+    def key(self) -> int:
+        """Its key; 0 if private."""
+
+    @property
+    def messages(self) -> int:
+        """How many messages are in it."""
+
+    @property
+    def bytes(self) -> int:
+        """How many bytes these have together."""
+
+    @property
+    def max_bytes(self) -> int | None:
+        """How many they may have; None: /proc doesn't tell, and its mode denies asking."""
+
+    @property
+    def mode(self) -> int:
+        """The 9 permission bits."""
+
+    @property
+    def uid(self) -> int:
+        """The owner's uid."""
+
+    @property
+    def gid(self) -> int:
+        """The owner's gid."""
+
+    @property
+    def cuid(self) -> int:
+        """The creator's uid."""
+
+    @property
+    def cgid(self) -> int:
+        """The creator's gid."""
+
+    @property
+    def last_send_pid(self) -> int:
+        """Who sent last; 0: nobody yet, or another namespace."""
+
+    @property
+    def last_receive_pid(self) -> int:
+        """Who received last; 0: likewise."""
+
+    @property
+    def send_time(self) -> int | None:
+        """The last send, in seconds since the epoch; None: never."""
+
+    @property
+    def receive_time(self) -> int | None:
+        """The last receive, likewise."""
+
+    @property
+    def change_time(self) -> int:
+        """Creation or the last change of owner, mode or size, in seconds since the epoch."""
+
+@final
+class Limits(structseq[int], tuple[int, ...]):
+    """The limits of System V IPC, by their names in the manual pages."""
+
+    __match_args__: Final = (
+        "shmmax",
+        "shmmin",
+        "shmmni",
+        "shmall",
+        "msgmax",
+        "msgmnb",
+        "msgmni",
+        "semmsl",
+        "semmns",
+        "semopm",
+        "semmni",
+        "semvmx",
+    )
+
+    @property
+    def shmmax(self) -> int:
+        """Bytes of a segment, at most (kernel.shmmax)."""
+
+    @property
+    def shmmin(self) -> int:
+        """Bytes of a segment, at least."""
+
+    @property
+    def shmmni(self) -> int:
+        """Segments (kernel.shmmni)."""
+
+    @property
+    def shmall(self) -> int:
+        """Pages of all segments together (kernel.shmall)."""
+
+    @property
+    def msgmax(self) -> int:
+        """Bytes of a message (kernel.msgmax)."""
+
+    @property
+    def msgmnb(self) -> int:
+        """Bytes that a new queue takes (kernel.msgmnb)."""
+
+    @property
+    def msgmni(self) -> int:
+        """Queues (kernel.msgmni)."""
+
+    @property
+    def semmsl(self) -> int:
+        """Semaphores of a set (kernel.sem, 1st number)."""
+
+    @property
+    def semmns(self) -> int:
+        """Semaphores of all sets together (2nd)."""
+
+    @property
+    def semopm(self) -> int:
+        """Operations of one call (3rd)."""
+
+    @property
+    def semmni(self) -> int:
+        """Semaphore sets (4th)."""
+
+    @property
+    def semvmx(self) -> int:
+        """The highest value of a semaphore."""
+
+@final
+class Usage(structseq[int], tuple[int, ...]):
+    """How much of System V IPC is in use."""
+
+    __match_args__: Final = (
+        "segments",
+        "segment_bytes",
+        "resident_bytes",
+        "swapped_bytes",
+        "semaphore_sets",
+        "semaphores",
+        "queues",
+        "messages",
+        "message_bytes",
+    )
+
+    @property
+    def segments(self) -> int:
+        """Segments."""
+
+    @property
+    def segment_bytes(self) -> int:
+        """Bytes of all segments, in whole pages."""
+
+    @property
+    def resident_bytes(self) -> int:
+        """Bytes of them in memory."""
+
+    @property
+    def swapped_bytes(self) -> int:
+        """Bytes of them in swap."""
+
+    @property
+    def semaphore_sets(self) -> int:
+        """Semaphore sets."""
+
+    @property
+    def semaphores(self) -> int:
+        """Semaphores of all sets."""
+
+    @property
+    def queues(self) -> int:
+        """Message queues."""
+
+    @property
+    def messages(self) -> int:
+        """Messages in all queues."""
+
+    @property
+    def message_bytes(self) -> int:
+        """Bytes of their texts."""
+
+_Source = Literal["kernel", "proc"]
+
+def segments(*, source: _Source | None = None) -> list[SegmentStat]:
+    """A SegmentStat of each segment."""
+
+def semaphores(*, source: _Source | None = None) -> list[SemaphoreStat]:
+    """A SemaphoreStat of each semaphore set."""
+
+def queues(*, source: _Source | None = None) -> list[MessageQueueStat]:
+    """A MessageQueueStat of each message queue."""
+
+def limits(*, source: _Source | None = None) -> Limits:
+    """The Limits of this IPC namespace."""
+
+def usage(*, source: _Source | None = None) -> Usage:
+    """The Usage of this IPC namespace."""
 
 # KeyStore: session keys by (client, server).
 

@@ -1,8 +1,9 @@
 """What spawned children run. Apart, as importing conftest makes a new IPC namespace."""
 
 import multiprocessing
+import os
 
-from pyshmkey import KeyStore
+from pyshmkey import KeyStore, Segment
 
 
 def exchange(shmid: int, key: int, number: int, answers: "multiprocessing.Queue[bytes]") -> None:
@@ -12,3 +13,8 @@ def exchange(shmid: int, key: int, number: int, answers: "multiprocessing.Queue[
             writer.put(f"child-{number}", "s", bytes([number]) * 32)
     with KeyStore.open(key, readonly=True) as reader:
         answers.put(reader.get_key("parent", "s"))
+
+
+def leave_pid(segment: Segment, offset: int) -> None:
+    """Writes the pid of this process, 16 characters."""
+    segment.write(str(os.getpid()).encode().ljust(16), offset)

@@ -428,12 +428,15 @@ DAMAGE: dict[str, tuple[Callable[[Image], None], str, str]] = {
 
 
 def assert_damaged(store: KeyStore, image: Image, calls: str, message: str) -> None:
-    """Each call meets the damage and changes nothing; key ids may be skipped, though."""
-    before, last_key_id = image.segment.read(), image["ledger.last_key_id"]
+    """Each call meets the damage and changes nothing; but key ids may be skipped, and waiters
+    be woken for what was changed before."""
+    fields = ("ledger.last_key_id", "changes.woken", "changes.woken_at")
+    before, values = image.segment.read(), {field: image[field] for field in fields}
     for call in calls.split():
         with pytest.raises(CorruptStoreError, match=message):
             (READS | WRITES)[call](store)
-        image["ledger.last_key_id"] = last_key_id
+        for field, value in values.items():
+            image[field] = value
         assert image.segment.read() == before
 
 

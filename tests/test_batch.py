@@ -1,15 +1,22 @@
-"""get_many, put_many, delete_many, and the views: memoryview, NumPy."""
+"""get_many, put_many, delete_many: what they take, what they refuse, what they leave."""
 
+import contextlib
+import ctypes
+import gc
+import mmap
 import os
+import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Fork, Stores
+from conftest import Fork, Stores, wait_until
 
-from pyshmkey import KeyStore, Segment, Status, StoreFullError, StoreRemovedError
+from pyshmkey import KeyStore, Status, StoreFullError, StoreRemovedError
 
 PAIRS = [(f"client-{i}", f"s{i % 5}") for i in range(90)]
 KEYS = {pair: os.urandom(1 + i) for i, pair in enumerate(PAIRS)}
@@ -144,55 +151,432 @@ def test_a_killed_batch_leaves_a_prefix(stores: Stores, fork: Fork) -> None:
     assert store.verify().ok
 
 
-def test_a_view_shows_the_slots_without_a_copy(store: KeyStore) -> None:
-    store.put("a", "b", b"key\0", key_id=7)
-    view = memoryview(store)
-    assert view.readonly
-    assert view.nbytes == view.shape[0] * 192  # type: ignore[index]
-    array = np.asarray(store)
-    assert array["status"].tolist() == [0]
-    assert array["client_id"].tolist() == [b"a"]
-    assert array["key_id"].tolist() == [7]
-    assert bytes(array["key"][0][:4]) == b"key\0"
-    store.revoke("a", "b")
+# What is refused names the item
+
+TWO = [("client", "U11"), ("server", "U11")]
+
+
+@pytest.mark.parametrize(
+    ("pairs", "error", "message"),
+    [
+        ("ab", TypeError, r"item 0: a pair \(client, server\) is expected, not str: give a list"),
+        (("client", "server"), TypeError, "item 0: a pair .* not str: give a list, also of one"),
+        ([("a", "b"), "ab"], TypeError, "item 1: a pair .* is expected, not str$"),
+        ([("a", "b"), b"ab"], TypeError, "item 1: .* not bytes$"),
+        ([("a", "b"), {"a", "b"}], TypeError, "item 1: .* not set"),
+        ([("a", "b"), None], TypeError, "item 1: .* not NoneType"),
+        ([("a", "b"), ("a",)], TypeError, "item 1: .* not a sequence of 1"),
+        ([("a", "b"), ["a", "b", "c"]], TypeError, "item 1: .* not a sequence of 3"),
+        ([("a", "b"), ("a", 5)], TypeError, "item 1: the server id must be str or bytes, not int"),
+        ([("a", "b")] * 200 + [("", "b")], ValueError, "item 200: the client id has 0 bytes"),
+        ([("a", "b"), ("a", "x" * 12)], ValueError, "item 1: the server id has 12 bytes"),
+        ((p for p in [("a", "b"), ("a", "\0")]), ValueError, "item 1: the server id holds a NUL"),
+        (np.array([["a", "b"], ["", "b"]]), ValueError, "item 1: the client id has 0 bytes"),
+        (np.array([["a", "b"], ["c", "x" * 12]]), ValueError, "item 1: the server id has 12"),
+        (np.array([["a", 5]], dtype=object), TypeError, "item 0: the server id must be str"),
+        (np.array([["a", "b", "c"]]), TypeError, "item 0: .* not a sequence of 3"),
+        (np.array(["ab", "cd"]), TypeError, r"item 0: .* not numpy\.str_"),
+        (np.array([[1, 2]]), TypeError, r"item 0: the client id must be .* not numpy\.int64"),
+        (np.array("ab"), TypeError, "0-d array"),
+        (5, TypeError, "'int' object is not iterable"),
+    ],
+    ids=lambda value: repr(value)[:30],
+)
+def test_bad_pairs_are_named(
+    store: KeyStore, pairs: Any, error: type[Exception], message: str
+) -> None:
     store.put("a", "b", b"k")
-    assert 7 not in array["key_id"]
-    with pytest.raises((BufferError, ValueError)):
-        np.asarray(store)["status"][0] = 1
+    pairs = list(pairs) if isinstance(pairs, Iterator) else pairs
+    for call in (store.get_many, store.delete_many):
+        with pytest.raises(error, match=message):
+            call(pairs)
+    assert len(store) == 1
 
 
-def test_a_store_stays_open_under_its_views(stores: Stores) -> None:
+@pytest.mark.parametrize(
+    ("items", "error", "message"),
+    [
+        (
+            ("a", "b", b"k"),
+            TypeError,
+            r"item 0: \(client, server, key\) or .* not str: give a list",
+        ),
+        ([("a", "b")], TypeError, r"item 0: a pair \(client, server\) is expected, not str"),
+        ([("a", "b", b"k", 5)], TypeError, "item 0: .* not a sequence of 4"),
+        ([("x", "y", b"k"), ("ab", b"k")], TypeError, r"item 1: a pair .* is expected, not str$"),
+        ([("x", "y", b"k"), ("a", "b", "text")], TypeError, "item 1: a key must be bytes-like"),
+        ([("x", "y", b"k"), ("a", "b", b"")], ValueError, "item 1: the key has 0 bytes"),
+        ([("x", "y", b"k"), ("a", "b", bytes(129))], ValueError, "item 1: the key has 129 bytes"),
+        ([("a", "b", memoryview(b"1234")[::2])], BufferError, "item 0: .*contiguous"),
+        ([("a", "b", np.bytes_(b"k"))], TypeError, "item 0: a key of NumPy's S type has lost"),
+        ([("a", "b", np.str_("k"))], TypeError, r"item 0: a key must be .* not numpy\.str_"),
+        ({("a", "b"): "text"}, TypeError, "item 0: a key must be bytes-like, not str"),
+        ({"ab": b"k"}, TypeError, "item 0: a pair .* is expected, not str"),
+        (np.array([("a", "b", b"k")], dtype=[*TWO, ("key", "S3")]), TypeError, "NumPy's S type"),
+        (np.array([("a", "b", "k")], dtype=[*TWO, ("key", "U3")]), TypeError, "item 0: a key must"),
+        (np.array([["a", "b", "k"]], dtype="S3"), TypeError, "NumPy's S type"),
+        (np.zeros(1, [*TWO, ("key", "u1", 4)]), ValueError, "item 0: the client id has 0 bytes"),
+        (
+            np.array([("a", "b", 9, b"")], [*TWO, ("key_length", "u4"), ("key", "V4")]),
+            ValueError,
+            "item 0: key_length is 9, the array's key has 4 bytes",
+        ),
+    ],
+    ids=lambda value: repr(value)[:30],
+)
+def test_bad_items_are_named(
+    store: KeyStore, items: Any, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        store.put_many(items)
+    assert len(store) == store.stats().revision == 0
+
+
+def test_no_message_shows_a_key(store: KeyStore) -> None:
+    for items in ([b"secret"], [("a", "b", "secret")], [("a", b"secret")], [["secret"] * 4]):
+        with pytest.raises(TypeError) as caught:
+            store.put_many(items)  # type: ignore[arg-type]
+        assert "secret" not in str(caught.value)
+
+
+def test_other_errors_get_a_note(store: KeyStore) -> None:
+    with pytest.raises(UnicodeEncodeError) as caught:
+        store.get_many([("a", "b"), ("\ud800", "b")])
+    assert caught.value.__notes__ == ["in item 1 of the batch"]
+
+
+def test_a_batch_without_end_is_refused_at_its_first_error(store: KeyStore) -> None:
+    def endless() -> Iterator[Any]:
+        while True:
+            yield ("", "s", b"k")
+
+    with pytest.raises(ValueError, match="item 0"):
+        store.put_many(endless())
+
+
+# Arrays
+
+
+KEY_TYPES: dict[str, Any] = {
+    "uint8": ("key", "u1", (4,)),
+    "int8": ("key", "i1", (2, 2)),
+    "void": ("key", "V4"),
+    "object": ("key", "O"),
+}
+
+
+@pytest.mark.parametrize("kind", KEY_TYPES)
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("view", ["all", "reversed", "stride", "recarray"])
+def test_structured_items(stores: Stores, kind: str, packed: bool, view: str) -> None:
+    """Every layout keeps the trailing NULs of its keys."""
     store = stores()
-    store.put("a", "b", b"key")
-    view = memoryview(store)
-    with pytest.raises(BufferError):
-        store.close()
-    assert store.get_key("a", "b") == b"key"
-    view.release()
-    store.close()
-    assert store.closed
+    fields = [("number", "u1"), ("client", "U5"), KEY_TYPES[kind], ("server", "S3")]
+    array = np.zeros(6, np.dtype(fields, align=not packed))
+    keys = [b"%dk\0\0" % i for i in range(6)]
+    array["client"] = clients = ["a", "é", "\U0001f511", "\udcff", "abcde", "z"]
+    array["server"] = b"srv"
+    if kind == "object":
+        array["key"] = keys
+    else:
+        array["key"] = np.frombuffer(b"".join(keys), array.dtype["key"])
+    chosen: Any = {
+        "all": array,
+        "reversed": array[::-1],
+        "stride": array[::2],
+        "recarray": array.view(np.recarray),
+    }[view]
+    assert store.put_many(chosen) == len(chosen)
+    expected = {c: k for c, k in zip(clients, keys, strict=True) if c in chosen["client"].tolist()}
+    assert {client: record.key for (client, _), record in store.items()} == expected
+    pairs = chosen[["client", "server"]]
+    assert store.get_many(pairs) == store.get_many(chosen) == [expected[c] for c in pairs["client"]]
+    assert store.delete_many(chosen) == len(chosen)
 
 
-def test_a_store_is_no_key(store: KeyStore) -> None:
-    store.put("a", "b", b"key")
-    for key in (store, memoryview(store)):
-        with pytest.raises(TypeError, match="bytes-like"):
-            store.put("c", "d", key)
+@pytest.mark.parametrize("dtype", ["<U8", ">U8", "S8", object, "T"])
+def test_plain_arrays(store: KeyStore, dtype: Any) -> None:
+    store.put_many({("one", "s"): b"1", ("two", "s"): b"2"})
+    if dtype == "T":
+        dtype = np.dtypes.StringDType() if hasattr(np.dtypes, "StringDType") else object
+    array = np.array([["two", "s"], ["none", "s"], ["one", "s"]]).astype(dtype)
+    for shape in (array, np.asfortranarray(array), array.repeat(2, axis=0)[::2]):
+        assert store.get_many(shape) == [b"2", None, b"1"]
+    items = np.array([["three", "s", b"3\0"], ["four", "s", bytearray(4)]], dtype=object)
+    assert store.put_many(items) == 2
+    assert store.get_many(items[:, :2]) == [b"3\0", bytes(4)]
 
 
-@pytest.mark.parametrize(("id_size", "key_size"), [(2, 1), (13, 33), (256, 1000)])
-def test_a_checked_copy_has_what_is_valid(stores: Stores, id_size: int, key_size: int) -> None:
-    store = stores(30, id_size=id_size, key_size=key_size)
-    for name in "abcdef":
-        store.put(name, "s", b"%c" % ord(name), ttl=60 if name == "a" else None)
-    store.delete("b", "s")
-    array = store.to_numpy()
-    assert sorted(array["client_id"].tolist()) == [b"a", b"c", b"d", b"e", b"f"]
-    assert array.dtype == np.asarray(store).dtype
-    for row in array:
-        record = store[row["client_id"], row["server_id"]]
-        assert bytes(row["key"][: row["key_length"]]) == record.key
-        assert row["key_id"] == record.key_id
-    store.clear()
-    assert len(array) == 5
-    assert Segment.from_id(store.id, readonly=True).size == store.size
+# Code of the caller's, threads and other processes
+
+
+def test_iterables_may_change_what_they_are(store: KeyStore) -> None:
+    """Lists shrink and grow, items change, while they are read: no crash, no stale memory."""
+    store.put("a", "b", b"k")
+
+    class Pair:
+        def __init__(self, action: Callable[[], object]) -> None:
+            self.action = action
+
+        def __len__(self) -> int:
+            return 2
+
+        def __getitem__(self, index: int) -> str:
+            self.action()
+            return ("a", "b")[index]
+
+    pairs: list[Any] = [("a", "b")] * 10
+    pairs[5] = Pair(pairs.clear)
+    assert store.get_many(pairs) == [b"k"] * 6
+    pairs = [("a", "b")]
+    pairs.append(Pair(lambda: pairs.extend([("a", "b")] * 10) if len(pairs) < 50 else None))
+    assert store.get_many(pairs) == [b"k"] * len(pairs)
+    array = np.array([["a", "b"]] * 3, dtype=object)
+    assert store.get_many(array) == [b"k"] * 3
+    with pytest.raises(RuntimeError, match="changed size"):
+        store.get_many(iter_and_grow())
+    handle = KeyStore.from_id(store.id)
+    with pytest.raises(ValueError, match="closed"):
+        handle.get_many([Pair(handle.close)])
+    with pytest.raises(ZeroDivisionError):
+        store.get_many([Pair(lambda: 1 / 0)])
+
+
+def iter_and_grow() -> Iterator[tuple[str, str]]:
+    pairs = {("a", "b"): 1}
+    for pair in pairs:
+        yield pair
+        pairs["more", "s"] = 2
+
+
+def test_a_batch_inside_a_batch(store: KeyStore) -> None:
+    def nested() -> Iterator[tuple[str, str, bytes]]:
+        for i in range(5):
+            store.put_many([(f"inner-{i}", "s", b"i")])
+            assert store.get_many([(f"inner-{i}", "s")]) == [b"i"]
+            yield f"outer-{i}", "s", b"o"
+
+    assert store.put_many(nested()) == 5
+    assert len(store) == 10
+
+
+def test_a_long_batch_beside_another_writer(stores: Stores, fork: Fork) -> None:
+    """One lock a batch: its key ids follow each other, whoever writes meanwhile."""
+    count = 200_000
+    store = stores(count + 20_000, key_size=32)
+    go, stop = os.pipe(), os.pipe()
+
+    def write() -> int:
+        os.close(stop[1])
+        written = 0
+        with KeyStore.from_id(store.id, lock_timeout=30) as handle:
+            os.write(go[1], b"!")
+            os.set_blocking(stop[0], False)
+            while written < 20_000:
+                handle.put(f"w{written}", "s", b"other")
+                written += 1
+                with contextlib.suppress(BlockingIOError):
+                    if os.read(stop[0], 1) == b"":
+                        break
+        return written
+
+    child = fork(write)
+    os.close(stop[0])
+    os.read(go[0], 1)
+    pairs = [(f"c{i}", "s") for i in range(count)]
+    assert store.put_many((c, s, b"key %6d" % i) for i, (c, s) in enumerate(pairs)) == count
+    os.close(stop[1])
+    written = child.result()
+    for end in go:
+        os.close(end)
+    assert written > 0
+    assert store.get_many(pairs) == [b"key %6d" % i for i in range(count)]
+    ids = [store[pair].key_id for pair in pairs]
+    assert ids == list(range(ids[0], ids[0] + count))
+    assert store.get_many((f"w{i}", "s") for i in range(written)) == [b"other"] * written
+    assert store.delete_many(pairs) == count
+    assert len(store) == written
+    assert store.verify().ok
+
+
+def test_no_batch_needs_the_gil_under_the_lock(stores: Stores, fork: Fork) -> None:
+    """The GIL is held for long from the middle of a batch on: other processes don't notice."""
+    store = stores(150_001)
+    items = [(f"c{i}", "s", b"k" * 32) for i in range(150_000)]
+
+    def put() -> float:
+        with KeyStore.from_id(store.id, lock_timeout=30) as handle:
+            wait_until(lambda: len(handle) > 0)
+            handle.put("other", "s", b"k")
+        return time.monotonic()
+
+    child = fork(put)
+    writer = threading.Thread(target=store.put_many, args=(items,))
+    writer.start()
+    wait_until(lambda: len(store) > 0)
+    seen = len(store)
+    ctypes.PyDLL(None).usleep(1_500_000)  # a call through PyDLL keeps the GIL
+    released = time.monotonic()
+    writer.join()
+    assert 0 < seen < len(items)
+    assert child.result() < released - 0.1
+    assert len(store) == len(items) + 1
+
+
+# Memory
+
+
+class Marker:
+    """A key that is never bytes, and how often this process has it in private memory."""
+
+    def __init__(self) -> None:
+        self.key = bytearray(48)
+        seed = int.from_bytes(os.urandom(8))
+        for i in range(48):  # nowhere is there a second copy
+            seed = (seed * 6364136223846793005 + 1442695040888963407) % 2**64
+            self.key[i] = seed >> 56
+        self._scratch = mmap.mmap(-1, 1 << 24)  # shared memory, which is not searched
+
+    def count(self) -> int:
+        gc.collect()
+        found = 0
+        memory = os.open("/proc/self/mem", os.O_RDONLY)
+        for line in Path("/proc/self/maps").read_text().splitlines():
+            place, mode, *_ = line.split()
+            if not mode.startswith("rw-p") or "[vvar" in line:
+                continue
+            at, end = (int(part, 16) for part in place.split("-"))
+            while at < end:
+                size = min(end - at, len(self._scratch))
+                with memoryview(self._scratch) as view:
+                    got = os.preadv(memory, [view[:size]], at)
+                found += self._count_in(got)
+                at += got if got == end - at else got - len(self.key)
+        os.close(memory)
+        return found
+
+    def _count_in(self, size: int) -> int:
+        found, at = 0, self._scratch.find(self.key, 0, size)
+        while at >= 0:
+            found, at = found + 1, self._scratch.find(self.key, at + 1, size)
+        return found
+
+
+Items = Iterable[tuple[str, str, Any]]
+
+
+def many(key: Any, more: int = 0) -> Items:
+    return [(f"c{i}", "s", key) for i in range(2000 + more)]
+
+
+def raising(key: Any) -> Items:
+    yield from many(key)
+    raise ZeroDivisionError
+
+
+def structured(key: Any, *kind: Any) -> Any:
+    array = np.zeros(2000, np.dtype([*TWO, ("key", *kind)]))
+    array["client"] = [f"c{i}" for i in range(2000)]
+    array["server"] = "s"
+    array["key"] = np.frombuffer(key, kind[0])
+    return array
+
+
+@pytest.mark.parametrize(
+    ("shape", "error"),
+    [
+        (many, None),
+        (lambda key: structured(key, "u1", (48,)), None),
+        (lambda key: structured(key, "V48"), None),
+        (raising, ZeroDivisionError),
+        (lambda key: [*many(key), ("", "s", key)], ValueError),
+        (lambda key: [*many(key), ("c", "s", "text")], TypeError),
+        (lambda key: many(key, 1), StoreFullError),
+    ],
+    ids=["list", "uint8", "void", "raising", "bad id", "bad key", "full"],
+)
+def test_keys_stay_nowhere(stores: Stores, shape: Any, error: type[Exception] | None) -> None:
+    store = stores(2000)
+    marker = Marker()
+    items = shape(marker.key)
+    before = marker.count()
+    assert before >= 1
+    with pytest.raises(error) if error else contextlib.nullcontext():
+        store.put_many(items)
+    assert len(store) == (0 if error else 2000)
+    assert marker.count() == before
+    if error is None:
+        found = store.get_many([(f"c{i}", "s") for i in range(500)])
+        assert marker.count() == before + len(set(map(id, found))) == before + 500
+        del store[("c0", "s")]
+        assert marker.count() == before + 500
+
+
+def resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
+
+
+def test_nothing_leaks(stores: Stores) -> None:
+    store = stores(1000, key_size=65536)
+    key = bytearray(60_000)
+    pair, default = ("client", "é"), object()
+    item = (*pair, key)
+    watched = [pair, default, key, item, *pair]
+    array = np.array([pair], dtype=object)
+
+    def use() -> None:
+        for pairs in ([pair] * 3, iter([pair, list(pair)]), array, np.array([pair])):
+            store.get_many(pairs, default)
+        for items in ([item] * 5, [(pair, key)] * 5, {pair: key}, iter([item])):
+            store.put_many(items)
+        with pytest.raises(ValueError, match="item 20"):
+            store.put_many([item] * 20 + [("", "", key)])
+        with pytest.raises(TypeError, match="item 20"):
+            store.put_many([(pair, key)] * 20 + [(pair, 5)])
+        with pytest.raises(ValueError, match="item 1"):
+            store.get_many([pair, ("", "")])
+        store.delete_many([pair, ("client", 5)][:1])
+        with pytest.raises(BufferError), memoryview(store):
+            store.close()
+        store.to_numpy()
+
+    use()
+    counts, size = [sys.getrefcount(o) for o in watched], resident()
+    for _ in range(50):
+        use()
+    assert [sys.getrefcount(o) for o in watched] == counts
+    assert resident() - size < 30 << 20  # of 50 * 3 MB
+    store.close()  # no view is left
+
+
+def test_no_memory(stores: Stores, fork: Fork) -> None:
+    """Each allocation of Python's fails once: MemoryError or the result, and nothing half-done."""
+    testcapi = pytest.importorskip("_testcapi")
+    store = stores(1000)
+    store.put("a", "b", b"k")
+    pairs, items = [("a", "b"), ("é", "b")] * 30, [("é", "b", b"k"), (("a", "b"), b"k")]
+
+    def run() -> int:
+        failed = 0
+        calls: list[tuple[Callable[[Any], Any], Any]] = [
+            (store.get_many, pairs),
+            (store.put_many, items),
+            (store.put_many, dict.fromkeys(pairs, b"k")),
+            (store.delete_many, pairs),
+            (memoryview, store),
+        ]
+        for call, argument in calls:
+            for number in range(60):
+                testcapi.set_nomemory(number, number + 1)
+                try:
+                    call(argument)
+                except MemoryError:
+                    failed += 1
+                finally:
+                    testcapi.remove_mem_hooks()
+        store.close()  # no view was left
+        return failed
+
+    np.asarray(store)  # imports what it needs
+    assert fork(run).result() > 60
+    assert store.verify().ok

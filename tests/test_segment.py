@@ -14,12 +14,13 @@ import struct
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ChildError, Fork
+from conftest import SHM_DEST, ChildError, Fork, ipc_table, there, wait_until
 
 from pyshmkey import ReadOnlyError, Segment, SegmentStat, named_key, random_key
 
@@ -94,6 +95,26 @@ def test_a_name_is_of_the_effective_user(tracked: Track) -> None:
     assert made.key == named_key(name, os.geteuid())
     assert Segment.open(name.encode()).id == made.id
     assert Segment.open_or_create(name, 1).id == made.id
+    assert made.name == Segment.open(name.encode()).name == name
+    assert Segment.open_or_create(name, 1).name == name
+    assert Segment.open(made.key).name is Segment.from_id(made.id).name is None
+
+
+def test_a_name_of_another_user(tracked: Track, fork: Fork, nobody: int) -> None:
+    name = f"test-{random_key()}"
+    made = tracked(Segment.create(1, key=name, mode=0o606))
+
+    def look() -> tuple[int, str | None]:
+        with pytest.raises(FileNotFoundError):
+            Segment.open(name)
+        found = Segment.open(name, owner=made.uid)
+        return found.id, found.name
+
+    assert fork(look, uid=nobody).result() == (made.id, name)
+    with pytest.raises(FileNotFoundError):
+        Segment.open(name, owner=nobody)
+    with pytest.raises(ValueError, match="owner -1 is out of range"):
+        Segment.open(name, owner=-1)
 
 
 def test_open_names_the_missing_key(key: int) -> None:
@@ -486,6 +507,43 @@ def test_an_id_that_came_round_is_no_mistake(in_new_namespace: InNamespace) -> N
     in_new_namespace(run)
 
 
+def test_each_handle_is_an_attachment_of_its_own(segment: Segment) -> None:
+    """Several in one process: each counted, each detached, none instead of another."""
+    before = mappings()
+    handles = [Segment.from_id(segment.id, readonly=i % 2 == 0) for i in range(6)]
+    assert len({segment.address, *(handle.address for handle in handles)}) == 7
+    assert (segment.nattch, mappings()) == (7, before + 6)
+    handles[1].write(b"seen by all")
+    assert {handle.read(11) for handle in handles} == {b"seen by all"}
+    handles[2].close()
+    handles[2].close()
+    assert (segment.nattch, mappings()) == (6, before + 5)
+    with handles[3].buf as view:
+        with pytest.raises(BufferError, match="1 live view"):
+            handles[3].close()
+        handles[4].close()
+        assert bytes(view[:4]) == b"seen"
+    assert (segment.nattch, mappings()) == (5, before + 4)
+    assert handles[5].read(4) == b"seen"
+    handles[2].attach()
+    assert segment.nattch == 6
+    del handles
+    assert (segment.nattch, mappings()) == (1, before)
+
+
+def test_handles_can_be_referred_to_weakly(segment: Segment) -> None:
+    other: Segment | None = Segment.from_id(segment.id)
+    assert other
+    seen: list[object] = []
+    reference = weakref.ref(other, seen.append)
+    assert reference() is other
+    del other
+    gc.collect()
+    assert reference() is None
+    assert seen == [reference]
+    assert segment.nattch == 1
+
+
 # Other processes
 
 
@@ -544,6 +602,49 @@ def test_removal_under_an_attached_process(key: int, fork: Fork) -> None:
     made.close()
     with pytest.raises(FileNotFoundError):
         Segment.from_id(identity)
+
+
+def test_what_each_process_sees_of_a_removal(key: int, fork: Fork) -> None:
+    """By attributes: marked and private for all who have it; by id it is attached still."""
+    made = Segment.create(PAGE, key=key)
+    steps = made.atomic(0, width=4)
+
+    def user() -> tuple[bool, int, bool]:
+        mine = Segment.open(key)
+        before = mine.marked_for_removal
+        steps.add(1)
+        wait_until(lambda: steps.load() == 3)  # two users and the creator
+        status = mine.stat()
+        assert status.marked_for_removal is mine.marked_for_removal is True
+        assert mine.key == key  # as it was when this handle was opened
+        return before, status.key, mine.closed
+
+    children = [fork(user), fork(user)]
+    wait_until(lambda: steps.load() == 2)
+    made.remove()
+    assert made.nattch == 5  # each child's own, and what it inherited
+
+    def late() -> tuple[int, int, bool, int]:
+        with pytest.raises(FileNotFoundError):
+            Segment.open(key)
+        mine = Segment.from_id(made.id)
+        mine.write(b"late", 8)
+        return mine.key, mine.stat().key, mine.marked_for_removal, mine.stat().mode
+
+    assert fork(late).result() == (0, 0, True, 0o600)
+    assert made.read(4, 8) == b"late"
+    row = next(row for row in ipc_table("shm") if row["shmid"] == str(made.id))
+    assert int(row["perms"], 8) == SHM_DEST | 0o600
+    assert row["key"] == "0"
+    new = Segment.create(10, key=key)  # the key is free again
+    assert new.id != made.id
+    steps.add(1)
+    for child in children:
+        assert child.result() == (False, 0, False)
+    assert made.nattch == 1
+    made.close()
+    assert not there("shm", made.id)
+    assert made.marked_for_removal
 
 
 def test_a_forked_child_has_the_handle(segment: Segment, fork: Fork) -> None:
@@ -1011,9 +1112,9 @@ def test_attributes_can_not_be_set(segment: Segment) -> None:
 
 def test_every_method_tells_its_signature_and_meaning() -> None:
     for name, member in vars(Segment).items():
-        if name.startswith("__") and name not in ("__enter__", "__exit__"):
+        if name.startswith("__") and name not in ("__enter__", "__exit__", "__reduce__"):
             continue
         assert getattr(Segment, name).__doc__, name
         if callable(member) or isinstance(member, classmethod):
             inspect.signature(getattr(Segment, name))
-    assert str(inspect.signature(Segment.create)) == "(size, *, key=None, mode=384)"
+    assert str(inspect.signature(Segment.create)).startswith("(size, *, key=None, mode=384, ")

@@ -19,7 +19,19 @@ struct text {
     PyObject *owner;
 };
 
-static inline int args_text(PyObject *argument, const char *what, struct text *out)
+static inline bool args_is_ascii(PyObject *argument)
+{
+    return PyUnicode_CheckExact(argument) && PyUnicode_IS_COMPACT_ASCII(argument);
+}
+
+static inline struct shk_bytes args_ascii(PyObject *ascii)
+{
+    return (struct shk_bytes){PyUnicode_DATA(ascii), (size_t)PyUnicode_GET_LENGTH(ascii)};
+}
+
+static inline int args_text_slowly(PyObject *argument, const char *what, struct text *out)
+    __attribute__((noinline));
+static inline int args_text_slowly(PyObject *argument, const char *what, struct text *out)
 {
     Py_ssize_t size;
     if (PyUnicode_Check(argument)) {
@@ -46,6 +58,26 @@ static inline int args_text(PyObject *argument, const char *what, struct text *o
     PyErr_Format(PyExc_TypeError, "%s must be str or bytes, not %.200s", what,
                  Py_TYPE(argument)->tp_name);
     return -1;
+}
+
+static inline int args_text(PyObject *argument, const char *what, struct text *out)
+{
+    if (args_is_ascii(argument)) {
+        *out = (struct text){args_ascii(argument), Py_NewRef(argument)};
+        return 0;
+    }
+    return args_text_slowly(argument, what, out);
+}
+
+/* For an argument that the caller of the method holds until it returns, as opposed to an
+ * item of a list, which another thread may drop: owner may be NULL. */
+static inline int args_text_borrow(PyObject *argument, const char *what, struct text *out)
+{
+    if (args_is_ascii(argument)) {
+        *out = (struct text){args_ascii(argument), NULL};
+        return 0;
+    }
+    return args_text_slowly(argument, what, out);
 }
 
 /* An integer within low..high; another type is a TypeError, another value a ValueError. */

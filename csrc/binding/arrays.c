@@ -178,7 +178,8 @@ done:
 int array_open(PyObject *argument, bool with_keys, struct array *out)
 {
     *out = (struct array){0};
-    if (strcmp(Py_TYPE(argument)->tp_name, "numpy.ndarray") != 0)
+    const char *type = Py_TYPE(argument)->tp_name;
+    if (strcmp(type, "numpy.ndarray") != 0 && strcmp(type, "recarray") != 0)
         return 0;
     if (PyObject_GetBuffer(argument, &out->view, PyBUF_FULL_RO) < 0) {
         PyErr_Clear(); /* dates, StringDType */

@@ -17,9 +17,10 @@ struct signature {
         #name, name##_names, (required_), (positional_),                                           \
         (Py_ssize_t)(sizeof name##_names / sizeof *name##_names)}
 
-/* out holds signature->total places: borrowed references, or NULL where nothing was given. */
-static inline int bind(const struct signature *s, PyObject *const *args, Py_ssize_t count,
-                       PyObject *keywords, PyObject **out)
+static inline int bind_slowly(const struct signature *s, PyObject *const *args, Py_ssize_t count,
+                              PyObject *keywords, PyObject **out) __attribute__((noinline));
+static inline int bind_slowly(const struct signature *s, PyObject *const *args, Py_ssize_t count,
+                              PyObject *keywords, PyObject **out)
 {
     if (count > s->positional) {
         PyErr_Format(PyExc_TypeError, "%s() takes at most %zd positional arguments (%zd given)",
@@ -47,6 +48,18 @@ static inline int bind(const struct signature *s, PyObject *const *args, Py_ssiz
         }
     }
     return 0;
+}
+
+/* out holds signature->total places: borrowed references, or NULL where nothing was given. */
+static inline int bind(const struct signature *s, PyObject *const *args, Py_ssize_t count,
+                       PyObject *keywords, PyObject **out)
+{
+    if (!keywords && count >= s->required && count <= s->positional) {
+        for (Py_ssize_t i = 0; i < s->total; i++)
+            out[i] = i < count ? args[i] : NULL;
+        return 0;
+    }
+    return bind_slowly(s, args, count, keywords, out);
 }
 
 #endif

@@ -63,11 +63,16 @@ int feed_blame(Py_ssize_t number)
 {
     PyObject *type, *error, *trace;
     PyErr_Fetch(&type, &error, &trace);
+    PyErr_NormalizeException(&type, &error, &trace);
     if (type != PyExc_TypeError && type != PyExc_ValueError && type != PyExc_BufferError) {
-        PyErr_Restore(type, error, trace); /* it may have other arguments */
+        /* It may have other arguments: a note says it. */
+        PyObject *text = PyUnicode_FromFormat("in item %zd of the batch", number);
+        PyObject *none = text ? PyObject_CallMethod(error, "add_note", "O", text) : NULL;
+        Py_XDECREF(none);
+        Py_XDECREF(text);
+        PyErr_Restore(type, error, trace); /* whether that went well or not */
         return -1;
     }
-    PyErr_NormalizeException(&type, &error, &trace);
     PyErr_Format(type, "item %zd: %S", number, error);
     Py_DECREF(type);
     Py_XDECREF(error);
@@ -106,6 +111,26 @@ static PyObject *sequence(const struct feed *feed, PyObject *object, bool is_ite
     return NULL;
 }
 
+static bool is_plain(PyObject *id)
+{
+    return PyUnicode_CheckExact(id) && PyUnicode_IS_COMPACT_ASCII(id);
+}
+
+static struct shk_bytes plain(PyObject *id)
+{
+    return (struct shk_bytes){PyUnicode_DATA(id), (size_t)PyUnicode_GET_LENGTH(id)};
+}
+
+/* The first two of a tuple. One reference to it keeps both, where they are ASCII. */
+static inline int open_pair(PyObject *tuple, struct pair *out)
+{
+    PyObject *client = PyTuple_GET_ITEM(tuple, 0), *server = PyTuple_GET_ITEM(tuple, 1);
+    if (!is_plain(client) || !is_plain(server))
+        return pair_open(client, server, out);
+    *out = (struct pair){{plain(client), Py_NewRef(tuple)}, {plain(server), NULL}};
+    return 0;
+}
+
 /* A key that is an object: a record, which brings its other fields, or bytes-like. */
 static int key_object(const struct feed *feed, PyObject *key, struct fed *out)
 {
@@ -128,9 +153,7 @@ static int take_pair(const struct feed *feed, PyObject *object, struct fed *out)
     PyObject *pair = sequence(feed, object, false);
     if (!pair)
         return -1;
-    int rc = PyTuple_GET_SIZE(pair) == 2
-                 ? pair_open(PyTuple_GET_ITEM(pair, 0), PyTuple_GET_ITEM(pair, 1), &out->pair)
-                 : refuse(feed, pair, false);
+    int rc = PyTuple_GET_SIZE(pair) == 2 ? open_pair(pair, &out->pair) : refuse(feed, pair, false);
     Py_DECREF(pair);
     return rc;
 }
@@ -145,7 +168,7 @@ static int take_item(struct feed *feed, struct fed *out)
     Py_ssize_t size = PyTuple_GET_SIZE(item);
     int rc;
     if (size == 3)
-        rc = pair_open(PyTuple_GET_ITEM(item, 0), PyTuple_GET_ITEM(item, 1), &out->pair);
+        rc = open_pair(item, &out->pair);
     else
         rc = size == 2 ? take_pair(feed, PyTuple_GET_ITEM(item, 0), out) : refuse(feed, item, true);
     return rc < 0 ? rc : key_object(feed, PyTuple_GET_ITEM(item, size - 1), out);
@@ -166,19 +189,22 @@ static int take_row(struct feed *feed, struct fed *out)
     return key_object(feed, feed->item, out);
 }
 
-/* The next item becomes feed->item: 1, 0 or -1. */
-static int advance(struct feed *feed)
+/* The next item of a list or tuple, borrowed; NULL at the end, or of other sources. */
+static PyObject *peek(const struct feed *feed)
 {
-    PyObject *item;
-    if (PyList_CheckExact(feed->source))
-        item = feed->at < PyList_GET_SIZE(feed->source)
-                   ? Py_NewRef(PyList_GET_ITEM(feed->source, feed->at))
-                   : NULL;
-    else if (PyTuple_CheckExact(feed->source))
-        item = feed->at < PyTuple_GET_SIZE(feed->source)
-                   ? Py_NewRef(PyTuple_GET_ITEM(feed->source, feed->at))
-                   : NULL;
-    else {
+    PyObject *source = feed->source;
+    if (source && PyList_CheckExact(source))
+        return feed->at < PyList_GET_SIZE(source) ? PyList_GET_ITEM(source, feed->at) : NULL;
+    if (source && PyTuple_CheckExact(source))
+        return feed->at < PyTuple_GET_SIZE(source) ? PyTuple_GET_ITEM(source, feed->at) : NULL;
+    return NULL;
+}
+
+/* The next item becomes feed->item: 1, 0 or -1. */
+static int advance(struct feed *feed, PyObject *next)
+{
+    PyObject *item = Py_XNewRef(next);
+    if (!item && !PyList_CheckExact(feed->source) && !PyTuple_CheckExact(feed->source)) {
         item = PyIter_Next(feed->source);
         if (!item && PyErr_Occurred())
             return -1;
@@ -189,7 +215,15 @@ static int advance(struct feed *feed)
 
 int feed_next(struct feed *feed, struct fed *out)
 {
-    int rc = feed->source ? advance(feed) : feed->at < feed->array.count;
+    PyObject *next = peek(feed);
+    if (next && !feed->with_keys && PyTuple_CheckExact(next) && PyTuple_GET_SIZE(next) == 2 &&
+        is_plain(PyTuple_GET_ITEM(next, 0)) && is_plain(PyTuple_GET_ITEM(next, 1))) {
+        feed->at++;
+        out->key.obj = NULL;
+        (void)open_pair(next, &out->pair); /* the usual case, with no more ado */
+        return 1;
+    }
+    int rc = feed->source ? advance(feed, next) : feed->at < feed->array.count;
     if (rc <= 0)
         return rc;
     out->pair.client.owner = out->pair.server.owner = out->key.obj = NULL;

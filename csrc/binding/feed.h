@@ -27,10 +27,10 @@ struct fed {
 
 int feed_open(struct feed *feed, PyObject *self, PyObject *argument, bool with_keys);
 void feed_close(struct feed *feed);
-/* 1; 0 at the end; -1 with an exception that names the item, unless it is the caller's own. */
+/* 1; 0 at the end; -1 with an exception, which names the item unless the iterable raised it. */
 int feed_next(struct feed *feed, struct fed *out);
 void fed_close(struct fed *fed);
-/* Puts the item's number before the message of the exception that is set. Returns -1. */
+/* Names the item in the message, or in a note, of the exception that is set. Returns -1. */
 int feed_blame(Py_ssize_t number);
 
 #endif

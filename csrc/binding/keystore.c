@@ -1,5 +1,6 @@
 /* keystore.c: the type: calls and closing, attributes, and the table of methods. */
 #include "keystore.h"
+#include "bell.h"
 
 #include <stddef.h>
 #include <structmember.h>
@@ -7,17 +8,9 @@
 
 /* -------------------------------------------------------- calls and closing -- */
 
-shk_store *keystore_opened(PyObject *self_)
-{
-    const KeyStore *self = (KeyStore *)self_;
-    if (self->store && !self->closing)
-        return self->store;
-    PyErr_SetString(PyExc_ValueError, "the store is closed");
-    return NULL;
-}
-
 static void close_now(KeyStore *self)
 {
+    bells_close(self);
     shk_store *store = self->store;
     self->store = NULL; /* before anything that could run other code */
     shk_cursor_close(self->pop_cursor);
@@ -47,6 +40,11 @@ static int on_wait(void *context)
     self->calls_pid = getpid();
     call->thread = PyEval_SaveThread();
     return rc;
+}
+
+int call_nap(struct call *call)
+{
+    return on_wait(call);
 }
 
 void call_begin(struct call *call, PyObject *self)
@@ -98,12 +96,6 @@ int pair_open(PyObject *client, PyObject *server, struct pair *out)
     return 0;
 }
 
-void pair_close(struct pair *pair)
-{
-    Py_CLEAR(pair->client.owner);
-    Py_CLEAR(pair->server.owner);
-}
-
 PyObject *keystore_raise(PyObject *self, int rc, PyObject *client, PyObject *server)
 {
     if (rc != SHK_E_ABSENT)
@@ -125,7 +117,8 @@ int args_key_bytes(PyObject *argument, Py_buffer *out)
                                          "use uint8, a V type or objects");
         return -1;
     }
-    if (PyObject_CheckBuffer(argument) && !keystore_is_seen_by(argument))
+    if (PyObject_CheckBuffer(argument) && !PyUnicode_Check(argument) /* numpy.str_ is both */ &&
+        !keystore_is_seen_by(argument))
         return PyObject_GetBuffer(argument, out, PyBUF_SIMPLE);
     PyErr_Format(PyExc_TypeError, "a key must be bytes-like, not %.200s",
                  Py_TYPE(argument)->tp_name);
@@ -168,6 +161,7 @@ static PyObject *keystore_close(PyObject *self_, PyObject *nothing)
         return PyErr_Format(PyExc_BufferError,
                             "can't close the store (id=%d): release its %zd live view%s first",
                             self->info.id, self->views, self->views == 1 ? "" : "s");
+    changes_close(self_);
     if (calls_here(self) > 0)
         self->closing = true;
     else if (self->store)
@@ -321,6 +315,7 @@ static PyGetSetDef attributes[] = {
     {"closed", get_closed, NULL, "True after close().", NULL},
     {"lock_timeout", get_lock_timeout, set_lock_timeout,
      "Seconds that a write of this handle waits for the writers' lock.", NULL},
+    {"revision", keystore_get_revision, NULL, "How many changes there have been.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -411,6 +406,12 @@ static PyMethodDef methods[] = {
     METHOD(to_numpy, METH_NOARGS,
            "to_numpy($self)\n--\n\n"
            "All unexpired records as they were at one moment: a copy, as a structured array."),
+    METHOD(wait, FAST,
+           "wait($self, since=None, timeout=None)\n--\n\n"
+           "Sleeps until the revision is another than since; returns it."),
+    METHOD(changes, FAST, "changes($self, since)\n--\n\nEvery Change after the revision since."),
+    METHOD(watch, FAST,
+           "watch($self, since=None)\n--\n\nAn async iterator over each Change from now on."),
     METHOD(stats, METH_NOARGS, "stats($self)\n--\n\nCounters of the store."),
     METHOD(verify, METH_NOARGS,
            "verify($self)\n--\n\nChecks every invariant of the store; see VerifyReport."),

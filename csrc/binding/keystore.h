@@ -27,6 +27,10 @@ typedef struct {
     shk_cursor *pop_cursor;  /* where popitem goes on; NULL: at the start */
     Py_ssize_t views;        /* live buffers: none may outlive the mapping */
     PyObject *weakrefs;
+    uint32_t stop;        /* closing: whoever waits for changes wakes up */
+    uint32_t sentries;    /* so many were started */
+    struct sleeper *sleepers; /* changes.c */
+    struct sentry *sentry;    /* bell.c */
 } KeyStore;
 
 /* Declares the type a virtual subclass of collections.abc.<name>. */
@@ -37,7 +41,14 @@ PyObject *keystore_wrap(PyTypeObject *type, shk_store *store, const uid_t *trust
 
 /* The handle, or NULL with ValueError set. To be asked after the arguments were converted,
  * which may run any code. */
-shk_store *keystore_opened(PyObject *self);
+static inline shk_store *keystore_opened(PyObject *self)
+{
+    KeyStore *keystore = (KeyStore *)self;
+    if (keystore->store && !keystore->closing)
+        return keystore->store;
+    PyErr_SetString(PyExc_ValueError, "the store is closed");
+    return NULL;
+}
 
 /* One call into the library; begin and end enclose it on one thread. */
 struct call {
@@ -51,13 +62,30 @@ void call_end(struct call *call);
 /* A second handle that a call without the GIL uses is not closed meanwhile either. */
 void call_hold(PyObject *other);
 void call_release(PyObject *other);
+/* After each nap of a call without the GIL: signal handlers. */
+int call_nap(struct call *call);
 
 /* The ids of a pair, as the library takes them. */
 struct pair {
     struct text client, server;
 };
 int pair_open(PyObject *client, PyObject *server, struct pair *out);
-void pair_close(struct pair *pair);
+static inline void pair_close(struct pair *pair)
+{
+    Py_CLEAR(pair->client.owner);
+    Py_CLEAR(pair->server.owner);
+}
+/* Of a call's own arguments, which its caller holds until it returns. */
+static inline int pair_borrow(PyObject *client, PyObject *server, struct pair *out)
+{
+    if (args_text_borrow(client, "the client id", &out->client) < 0)
+        return -1;
+    if (args_text_borrow(server, "the server id", &out->server) < 0) {
+        Py_CLEAR(out->client.owner);
+        return -1;
+    }
+    return 0;
+}
 /* Raises; a missing pair is named by the arguments themselves, as a dict would. */
 PyObject *keystore_raise(PyObject *self, int rc, PyObject *client, PyObject *server);
 
@@ -73,6 +101,16 @@ bool keystore_is_seen_by(PyObject *object);
 
 /* A key as callers give it: bytes-like, but not a store. */
 int args_key_bytes(PyObject *argument, Py_buffer *out);
+/* Of a call's own argument. */
+static inline int args_key_borrow(PyObject *argument, Py_buffer *out)
+{
+    if (!PyBytes_CheckExact(argument))
+        return args_key_bytes(argument, out);
+    out->obj = NULL; /* nothing to release */
+    out->buf = PyBytes_AS_STRING(argument);
+    out->len = PyBytes_GET_SIZE(argument);
+    return 0;
+}
 static inline struct shk_bytes buffer_bytes(const Py_buffer *buffer)
 {
     return (struct shk_bytes){buffer->buf, (size_t)buffer->len};
@@ -123,6 +161,13 @@ KEYSTORE_METHOD(delete_many);
 int keystore_getbuffer(PyObject *self, Py_buffer *view, int flags);
 void keystore_releasebuffer(PyObject *self, Py_buffer *view);
 KEYSTORE_NOARGS(to_numpy);
+/* changes.c */
+KEYSTORE_METHOD(wait);
+KEYSTORE_METHOD(changes);
+KEYSTORE_METHOD(watch);
+PyObject *keystore_get_revision(PyObject *self, void *closure);
+/* Ends every wait and watch of the handle. */
+void changes_close(PyObject *self);
 /* care.c: METH_NOARGS */
 KEYSTORE_NOARGS(stats);
 KEYSTORE_NOARGS(verify);

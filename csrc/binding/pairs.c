@@ -1,6 +1,7 @@
 /* pairs.c: what KeyStore does with one pair. */
 #include "keyrecord.h"
 #include "keystore.h"
+#include "../core/wipe.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -37,12 +38,12 @@ PyObject *keystore_get_key(PyObject *self, PyObject *const *args, Py_ssize_t cou
     struct pair pair;
     int32_t key_id;
     if (bind(&get_key_signature, args, count, keywords, a) < 0 ||
-        set_key_id(a[3], "key_id", &key_id) < 0 || pair_open(a[0], a[1], &pair) < 0)
+        set_key_id(a[3], "key_id", &key_id) < 0 || pair_borrow(a[0], a[1], &pair) < 0)
         return NULL;
     shk_store *store = keystore_opened(self);
-    unsigned char local[256], *key = local;
+    unsigned char local[4 * 64], *key = local;
     size_t room = ((KeyStore *)self)->info.key_size, length = 0;
-    if (store && room > sizeof local && !(key = malloc(room))) {
+    if (store && room > sizeof local && !(key = malloc((room + 63) / 64 * 64))) {
         PyErr_NoMemory();
         store = NULL;
     }
@@ -54,7 +55,7 @@ PyObject *keystore_get_key(PyObject *self, PyObject *const *args, Py_ssize_t cou
             result = Py_NewRef(a[2]);
         else
             keystore_raise(self, rc, a[0], a[1]);
-        explicit_bzero(key, length);
+        shk__wipe_lines(key, (length + 63) / 64);
     }
     if (key != local)
         free(key);
@@ -72,7 +73,7 @@ PyObject *keystore_get_key_into(PyObject *self, PyObject *const *args, Py_ssize_
     int32_t key_id;
     Py_buffer buffer;
     if (bind(&get_key_into_signature, args, count, keywords, a) < 0 ||
-        set_key_id(a[3], "key_id", &key_id) < 0 || pair_open(a[0], a[1], &pair) < 0)
+        set_key_id(a[3], "key_id", &key_id) < 0 || pair_borrow(a[0], a[1], &pair) < 0)
         return NULL;
     if (PyObject_GetBuffer(a[2], &buffer, PyBUF_WRITABLE) == 0) {
         shk_store *store = keystore_opened(self);
@@ -105,7 +106,7 @@ PyObject *pair_record(PyObject *self, PyObject *client, PyObject *server, int *c
 {
     struct pair pair;
     *code = 0;
-    if (pair_open(client, server, &pair) < 0)
+    if (pair_borrow(client, server, &pair) < 0)
         return NULL;
     struct shk_pair ids = {pair.client.bytes, pair.server.bytes};
     PyObject *record = record_of(self, &ids, code);
@@ -175,7 +176,7 @@ int pair_put(PyObject *self, PyObject *client, PyObject *server, const struct sh
 {
     struct pair pair;
     struct call call;
-    if (pair_open(client, server, &pair) < 0)
+    if (pair_borrow(client, server, &pair) < 0)
         return -1;
     shk_store *store = keystore_opened(self);
     int rc = 0;
@@ -198,7 +199,7 @@ PyObject *keystore_put(PyObject *self, PyObject *const *args, Py_ssize_t count,
     int32_t key_id;
     Py_buffer key;
     if (bind(&put_signature, args, count, keywords, a) < 0 || set_put(a, &what) < 0 ||
-        args_key_bytes(a[2], &key) < 0)
+        args_key_borrow(a[2], &key) < 0)
         return NULL;
     what.key = buffer_bytes(&key);
     if (pair_put(self, a[0], a[1], &what, &key_id) == 0)
@@ -219,7 +220,7 @@ PyObject *keystore_rotate(PyObject *self, PyObject *const *args, Py_ssize_t coun
     if (bind(&rotate_signature, args, count, keywords, a) < 0 ||
         set_key_id(a[3], "if_key_id", &how.if_key_id) < 0 ||
         set_ttl(a[4], "grace", "a previous key that is wiped at once", &how.grace) < 0 ||
-        pair_open(a[0], a[1], &pair) < 0)
+        pair_borrow(a[0], a[1], &pair) < 0)
         return NULL;
     how.conditional = how.if_key_id >= 0;
     bool given = a[2] && a[2] != Py_None;
@@ -263,7 +264,7 @@ static PyObject *change(PyObject *self, PyObject *const *a,
     struct pair pair;
     struct call call;
     PyObject *result = NULL;
-    if (pair_open(a[0], a[1], &pair) < 0)
+    if (pair_borrow(a[0], a[1], &pair) < 0)
         return NULL;
     shk_store *store = keystore_opened(self);
     if (store) {

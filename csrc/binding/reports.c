@@ -1,4 +1,4 @@
-/* reports.c: StoreStats, VerifyReport and CHECKS, RepairReport and DROPS. */
+/* reports.c: StoreStats, VerifyReport and CHECKS, RepairReport and DROPS, Change. */
 #include "reports.h"
 
 static PyStructSequence_Field stats_fields[] = {
@@ -36,6 +36,15 @@ static PyStructSequence_Field repair_fields[] = {
 };
 static PyStructSequence_Desc repair_description = {
     "pyshmkey.RepairReport", "What KeyStore.repair did.", repair_fields, 3};
+static PyStructSequence_Field change_fields[] = {
+    {"revision", "the store's revision after it"},
+    {"kind", "a ChangeKind"},
+    {"client_id", "the pair's client id"},
+    {"server_id", "the pair's server id"},
+    {NULL, NULL},
+};
+static PyStructSequence_Desc change_description = {
+    "pyshmkey.Change", "One commit of a store: what happened to which pair.", change_fields, 4};
 
 /* Fills a struct sequence with new references; any of them may be NULL. */
 static PyObject *sequence(PyObject *type, PyObject **items, Py_ssize_t count)
@@ -122,6 +131,49 @@ PyObject *reports_verify(struct module_state *state, const struct shk_report *re
     return sequence(state->report_type, items, 5);
 }
 
+static PyObject *id_text(const char *id, uint32_t size)
+{
+    return PyUnicode_DecodeUTF8(id, (Py_ssize_t)size, "surrogateescape");
+}
+
+PyObject *reports_change(struct module_state *state, const struct shk_change *change)
+{
+    PyObject *items[] = {
+        PyLong_FromUnsignedLongLong(change->revision),
+        Py_NewRef(PyTuple_GET_ITEM(state->change_kinds, change->kind - SHK_CHANGE_INSERT)),
+        id_text(change->client, change->client_size),
+        id_text(change->server, change->server_size),
+    };
+    return sequence(state->change_type, items, 4);
+}
+
+static int add_change(struct module_state *state, PyObject *module)
+{
+    PyObject *enum_module = PyImport_ImportModule("enum");
+    if (!enum_module)
+        return -1;
+    PyObject *int_enum = PyObject_GetAttrString(enum_module, "IntEnum");
+    PyObject *arguments = Py_BuildValue(
+        "(s{sisisisisisisi})", "ChangeKind", "INSERT", SHK_CHANGE_INSERT, "OVERWRITE",
+        SHK_CHANGE_OVERWRITE, "ROTATE", SHK_CHANGE_ROTATE, "REVOKE", SHK_CHANGE_REVOKE, "TOUCH",
+        SHK_CHANGE_TOUCH, "DELETE", SHK_CHANGE_DELETE, "EXPIRE", SHK_CHANGE_EXPIRE);
+    PyObject *where = Py_BuildValue("{ss}", "module", "pyshmkey");
+    if (int_enum && arguments && where)
+        state->change_kind_type = PyObject_Call(int_enum, arguments, where);
+    Py_XDECREF(where);
+    Py_XDECREF(arguments);
+    Py_XDECREF(int_enum);
+    Py_DECREF(enum_module);
+    if (!state->change_kind_type)
+        return -1;
+    state->change_kinds = PySequence_Tuple(state->change_kind_type); /* in order of definition */
+    state->change_type = (PyObject *)PyStructSequence_NewType(&change_description);
+    if (!state->change_kinds || !state->change_type ||
+        PyModule_AddObjectRef(module, "ChangeKind", state->change_kind_type) < 0)
+        return -1;
+    return PyModule_AddObjectRef(module, "Change", state->change_type);
+}
+
 PyObject *reports_repair(struct module_state *state, const struct shk_repair_report *report)
 {
     PyObject *items[] = {
@@ -158,7 +210,8 @@ int reports_exec(PyObject *module)
         PyModule_AddObjectRef(module, "StoreStats", state->stats_type) < 0 ||
         PyModule_AddObjectRef(module, "VerifyReport", state->report_type) < 0 ||
         PyModule_AddObjectRef(module, "RepairReport", state->repair_type) < 0 ||
-        add_meanings(module, "CHECKS", SHK_CHECK_COUNT, check_name, check_text) < 0)
+        add_meanings(module, "CHECKS", SHK_CHECK_COUNT, check_name, check_text) < 0 ||
+        add_change(state, module) < 0)
         return -1;
     return add_meanings(module, "DROPS", SHK_DROP_COUNT, drop_name, drop_text);
 }

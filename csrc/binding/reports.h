@@ -6,6 +6,7 @@
 
 PyObject *reports_stats(struct module_state *state, const struct shk_stats *stats);
 PyObject *reports_repair(struct module_state *state, const struct shk_repair_report *report);
+PyObject *reports_change(struct module_state *state, const struct shk_change *change);
 PyObject *reports_verify(struct module_state *state, const struct shk_report *report);
 
 #endif

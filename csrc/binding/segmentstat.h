@@ -25,7 +25,9 @@
     X(change_time, time_of(info->change_time),                                                     \
       "Creation or the last set(), in seconds since the epoch.")                                   \
     X(marked_for_removal, PyBool_FromLong((info->mode & SHM_DEST) != 0),                           \
-      "True after remove() by anybody.")
+      "True after remove() by anybody.")                                                           \
+    X(memory_locked, PyBool_FromLong((info->mode & SHM_LOCKED) != 0),                              \
+      "True after lock_memory() by anybody.")
 
 enum {
 #define STAT_INDEX(name, value, doc) STAT_##name,

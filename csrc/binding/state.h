@@ -21,6 +21,11 @@ struct module_state {
     PyObject *exceptions[ERROR_COUNT];  /* in the order of SHK_CODES; a builtin where one fits */
     PyObject *segmentstat_type;
     PyObject *segment_type;
+    PyObject *atomicint_type;
+    PyObject *semsetstat_type;
+    PyObject *queuestat_type;
+    PyObject *limits_type;
+    PyObject *usage_type;
     PyObject *status_type; /* Status, an IntEnum */
     PyObject *keyrecord_type;
     PyObject *keystore_type;
@@ -29,6 +34,10 @@ struct module_state {
     PyObject *repair_type;
     PyObject *iterator_type; /* over pairs, KeyRecords or both */
     PyObject *view_types[3]; /* keys, values, items */
+    PyObject *change_type;
+    PyObject *change_kind_type; /* ChangeKind, an IntEnum */
+    PyObject *change_kinds;     /* its members, a tuple: INSERT first */
+    PyObject *bell_type;
 };
 
 /* Of an instance of one of our types; none of them can be subclassed. */
@@ -42,10 +51,13 @@ int errors_exec(PyObject *module);
 int keys_exec(PyObject *module);
 int segmentstat_exec(PyObject *module);
 int segment_exec(PyObject *module);
+int atomicint_exec(PyObject *module);
+int tables_exec(PyObject *module);
 int keyrecord_exec(PyObject *module);
 int keystore_exec(PyObject *module);
 int iteration_exec(PyObject *module);
 int openers_exec(PyObject *module);
 int reports_exec(PyObject *module);
+int bell_exec(PyObject *module);
 
 #endif

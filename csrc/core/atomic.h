@@ -13,6 +13,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#define SHK__LIKELY(condition) __builtin_expect((condition), 1)
+#define SHK__ALWAYS_INLINE inline __attribute__((always_inline))
+
 #define shk__load(pointer) __atomic_load_n((pointer), __ATOMIC_ACQUIRE)
 #define shk__store(pointer, value) __atomic_store_n((pointer), (value), __ATOMIC_RELEASE)
 #define shk__exchange(pointer, value) __atomic_exchange_n((pointer), (value), __ATOMIC_ACQ_REL)
@@ -29,18 +32,27 @@ static inline bool shk__cas64(uint64_t *word, uint64_t *seen, uint64_t desired)
                                        __ATOMIC_ACQUIRE);
 }
 
-/* Copies whole words out of shared memory. */
+/* Copies whole words out of shared memory. Compilers neither join nor unroll atomic
+ * accesses, so these loops take two words a round. */
 static inline void shk__load_words(uint64_t *to, const uint64_t *from, size_t words)
 {
-    for (size_t i = 0; i < words; i++)
-        to[i] = shk__load(&from[i]);
+    for (const uint64_t *end = from + (words & ~(size_t)1); from < end; from += 2, to += 2) {
+        to[0] = shk__load(&from[0]);
+        to[1] = shk__load(&from[1]);
+    }
+    if (words & 1)
+        *to = shk__load(from);
 }
 
-/* Copies whole words into shared memory. */
+/* Copies whole words into shared memory, in rising order. */
 static inline void shk__store_words(uint64_t *to, const uint64_t *from, size_t words)
 {
-    for (size_t i = 0; i < words; i++)
-        shk__store(&to[i], from[i]);
+    for (const uint64_t *end = from + (words & ~(size_t)1); from < end; from += 2, to += 2) {
+        shk__store(&to[0], from[0]);
+        shk__store(&to[1], from[1]);
+    }
+    if (words & 1)
+        shk__store(to, *from);
 }
 
 static inline void shk__pause(void)

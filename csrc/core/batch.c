@@ -92,7 +92,7 @@ static int check_key_ids(const shk_store *store, const struct shk_item *items, s
     for (size_t i = 0; i < count; i++) {
         int32_t wanted = items[i].what.key_id;
         if (wanted == SHK_KEY_ID_NEXT)
-            last++;
+            last += last < UINT64_MAX;
         else if ((uint64_t)wanted > last)
             last = (uint64_t)wanted;
     }

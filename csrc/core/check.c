@@ -108,16 +108,9 @@ static void check_fields(struct walk *walk, uint32_t number, const uint64_t *wor
 static void check_previous(struct walk *walk, uint64_t target, const struct shk__query *query)
 {
     const shk_store *store = walk->store;
-    struct shk__query pair = {.role = 0, .pair = query->pair};
-    struct shk__place place;
-    struct shk_record record;
-    uint32_t flags = 0;
     walk->previous++;
-    shk__query_hash(store, &pair);
-    if (shk__index_find_locked(store, &pair, &place) == 0 && place.word)
-        shk__slot_describe_locked(store, shk__entry_slot(place.word), &record, &flags);
     const uint64_t *named = shk__journal(store)->previous;
-    if (!(flags & shk__previous_flag(query->role)) &&
+    if (shk__previous_is_named_locked(store, query) <= 0 &&
         shk__load(&named[0]) != target + 1 && shk__load(&named[1]) != target + 1)
         fault(walk, SHK_CHECK_previous, target);
 }

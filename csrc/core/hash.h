@@ -21,13 +21,13 @@
     } while (0)
 
 /* data holds size bytes. */
-static inline uint64_t shk__siphash13(const uint64_t key[2], const void *data, size_t size)
+static inline __attribute__((always_inline)) uint64_t shk__siphash13(const uint64_t key[2], const void *data, size_t size)
 {
     uint64_t a = key[0] ^ UINT64_C(0x736f6d6570736575), b = key[1] ^ UINT64_C(0x646f72616e646f6d);
     uint64_t c = key[0] ^ UINT64_C(0x6c7967656e657261), d = key[1] ^ UINT64_C(0x7465646279746573);
     const unsigned char *bytes = data;
     uint64_t word;
-    for (size_t left = size; left >= 8; left -= 8, bytes += 8) {
+    for (size_t left = size / 8; left > 0; left--, bytes += 8) {
         memcpy(&word, bytes, 8);
         d ^= word;
         SHK__SIP_ROUND(a, b, c, d);

@@ -44,3 +44,9 @@ void shk__boot_id(uint8_t out[16])
         digit++;
     }
 }
+
+void shk_realm_here(struct shk_realm *out)
+{
+    shk__boot_id(out->boot);
+    out->ipc_namespace = shk__ipc_namespace();
+}

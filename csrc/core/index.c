@@ -11,12 +11,19 @@
 #define COPIES_MAX 10000
 #define DISAGREEMENTS_MAX 8
 
-void shk__query_hash(const shk_store *store, struct shk__query *query)
+static SHK__ALWAYS_INLINE void hash_query(const shk_store *store, struct shk__query *query)
 {
     const uint64_t key[2] = {store->hash_key[0] ^ query->role, store->hash_key[1]};
-    uint64_t hash = shk__siphash13(key, query->pair.ids, 2 * (size_t)store->geometry.id_size);
+    const size_t size = 2 * (size_t)store->geometry.id_size, usual = 2 * SHK_ID_SIZE_DEFAULT;
+    uint64_t hash = SHK__LIKELY(size == usual) ? shk__siphash13(key, query->pair.ids, usual)
+                                               : shk__siphash13(key, query->pair.ids, size);
     query->home = (uint32_t)((hash >> 32) * store->geometry.buckets >> 32);
     query->tag = (uint16_t)hash;
+}
+
+void shk__query_hash(const shk_store *store, struct shk__query *query)
+{
+    hash_query(store, query);
 }
 
 void shk__query_of_image(const shk_store *store, const uint64_t *words, struct shk__query *out)
@@ -30,10 +37,10 @@ int shk__query_make(const shk_store *store, struct shk_bytes client, struct shk_
                     struct shk__query *out)
 {
     int rc = shk__pair_make(store, client, server, &out->pair);
-    if (rc < 0)
+    if (!SHK__LIKELY(rc == 0))
         return rc;
     out->role = 0;
-    shk__query_hash(store, out);
+    hash_query(store, out);
     return 0;
 }
 
@@ -56,15 +63,35 @@ void shk__index_prefetch_slot(const shk_store *store, const struct shk__query *q
     }
 }
 
-static bool is_wanted(const shk_store *store, const uint64_t *words, const struct shk__query *query)
+static uint64_t difference(const uint64_t *record, const uint64_t *wanted, size_t i)
 {
-    return memcmp(shk__image_ids(words), query->pair.ids,
-                  2 * (size_t)store->geometry.id_size) == 0 &&
-           (shk__image_flags(words) & SHK_FLAGS_IS_PREVIOUS) == query->role;
+    return shk__image_ids_word(record, i) ^ wanted[i];
+}
+
+static bool same_ids(const uint64_t *record, const uint64_t *wanted, size_t size)
+{
+    for (size_t i = 0; i < size / 8; i++)
+        if (difference(record, wanted, i))
+            return false;
+    return size % 8 == 0 || difference(record, wanted, size / 8) << (64 - 8 * (size % 8)) == 0;
+}
+
+static inline bool is_wanted(const shk_store *store, const uint64_t *words,
+                             const struct shk__query *query)
+{
+    const uint64_t *wanted = query->pair.words;
+    const size_t size = 2 * (size_t)store->geometry.id_size;
+    if ((shk__image_flags(words) & SHK_FLAGS_IS_PREVIOUS) != query->role)
+        return false;
+    if (SHK__LIKELY(size == 3 * 8)) /* the default */
+        return (difference(words, wanted, 0) | difference(words, wanted, 1) |
+                difference(words, wanted, 2)) == 0;
+    return same_ids(words, wanted, size);
 }
 
 /* One pass over the probe sequence: 0, ABSENT, or 1 + the reading that broke it off. */
-static int pass(const shk_store *store, const struct shk__query *query, uint64_t *words)
+static SHK__ALWAYS_INLINE int pass(const shk_store *store, const struct shk__query *query,
+                                   uint64_t *words, bool all)
 {
     uint32_t number = query->home;
     for (uint32_t probe = 0; probe < store->geometry.probe_limit; probe++) {
@@ -74,8 +101,8 @@ static int pass(const shk_store *store, const struct shk__query *query, uint64_t
             uint64_t entry = shk__load(at);
             if (shk__entry_tag(entry) != query->tag || entry == 0)
                 continue;
-            enum shk__reading reading = shk__slot_read(store, entry, at, words);
-            if (reading != SHK__READ)
+            enum shk__reading reading = shk__slot_copy(store, entry, at, words, all);
+            if (!SHK__LIKELY(reading == SHK__READ))
                 return 1 + (int)reading;
             if (is_wanted(store, words, query))
                 return 0;
@@ -87,20 +114,19 @@ static int pass(const shk_store *store, const struct shk__query *query, uint64_t
     return SHK_E_ABSENT;
 }
 
-int shk__index_read(const shk_store *store, const struct shk__query *query, uint64_t *words)
+/* After a pass that found no copy of the pair, and returned rc. */
+static int read_on(const shk_store *store, const struct shk__query *query, uint64_t *words, int rc)
+    __attribute__((noinline));
+static int read_on(const shk_store *store, const struct shk__query *query, uint64_t *words, int rc)
 {
-    const uint64_t *state = &shk__header(store)->state;
-    int disagreements = 0, rc = SHK_E_ABSENT;
-    if (shk__load(state) == SHK_STATE_LIVE) {
-        for (int copies = 0; copies < COPIES_MAX && disagreements < DISAGREEMENTS_MAX; copies++) {
-            rc = pass(store, query, words);
-            if (rc == 0)
-                return 0;
-            if (rc == SHK_E_ABSENT)
-                break;
-            if (rc == 1 + SHK__DISAGREES)
-                disagreements++;
-        }
+    int disagreements = 0;
+    for (int copies = 1; rc != SHK_E_ABSENT; copies++) {
+        disagreements += rc == 1 + SHK__DISAGREES;
+        if (copies == COPIES_MAX || disagreements == DISAGREEMENTS_MAX)
+            break;
+        rc = pass(store, query, words, true);
+        if (rc == 0)
+            return 0;
     }
     int alive = shk__store_check_live(store);
     if (alive < 0)
@@ -112,6 +138,25 @@ int shk__index_read(const shk_store *store, const struct shk__query *query, uint
                          "an entry of bucket %u or behind names a slot that it does not fit",
                          query->home);
     return shk__fail(SHK_E_CORRUPT, "a record changed under each of %d copies", COPIES_MAX);
+}
+
+static SHK__ALWAYS_INLINE int read_first(const shk_store *store, const struct shk__query *query,
+                                         uint64_t *words, bool all)
+{
+    int rc = SHK_E_ABSENT;
+    if (SHK__LIKELY(shk__load(&shk__header(store)->state) == SHK_STATE_LIVE))
+        rc = pass(store, query, words, all);
+    return SHK__LIKELY(rc == 0) ? 0 : read_on(store, query, words, rc);
+}
+
+int shk__index_read(const shk_store *store, const struct shk__query *query, uint64_t *words)
+{
+    return read_first(store, query, words, true);
+}
+
+int shk__index_read_key(const shk_store *store, const struct shk__query *query, uint64_t *words)
+{
+    return read_first(store, query, words, false);
 }
 
 int shk__entry_read(const shk_store *store, const uint64_t *at, uint64_t *words)

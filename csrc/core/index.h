@@ -31,12 +31,15 @@ static inline uint32_t shk__next_bucket(const shk_store *store, uint32_t bucket)
     return bucket + 1 < store->geometry.buckets ? bucket + 1 : 0;
 }
 
-/* For batches: fetch the home bucket, then, once it may have come, the record's lines. */
+/* For writes and batches: fetch the home bucket, then, once it may have come, the record's
+ * lines. Hints: whatever stands there, nothing follows from it. */
 void shk__index_prefetch_bucket(const shk_store *store, const struct shk__query *query);
 void shk__index_prefetch_slot(const shk_store *store, const struct shk__query *query);
 
 /* The pair's image, or ABSENT, REMOVED, CORRUPT. Waits for nobody, stores nothing. */
 int shk__index_read(const shk_store *store, const struct shk__query *query, uint64_t *words);
+/* The same for one who asks for the key alone: see shk__slot_copy. */
+int shk__index_read_key(const shk_store *store, const struct shk__query *query, uint64_t *words);
 
 /* The record that an entry names, for walks: 1, 0 where it is empty, CORRUPT. */
 int shk__entry_read(const shk_store *store, const uint64_t *at, uint64_t *words);

@@ -29,15 +29,20 @@ static int take_slot(const shk_store *store, const struct shk_journal_shm *j, ui
 
 static void announce(const shk_store *store, const struct shk_journal_shm *j, uint32_t slot)
 {
-    uint64_t words[(2 * SHK_ID_SIZE_MAX + 7) / 8] = {0};
     const size_t ids_size = 2 * (size_t)store->geometry.id_size;
-    memcpy(words, shk__image_ids((const uint64_t *)shk__slot(store, slot)), ids_size);
+    const uint64_t *record = (const uint64_t *)shk__slot(store, slot);
     struct shk_ring_shm *change = shk__ring_at(store, j->revision);
     if (shk__load(&change->revision) == j->revision + 1)
         return; /* complete, and perhaps being read: its writer died later */
+    uint64_t *ids = (uint64_t *)(change + 1);
     shk__store(&change->revision, 0);
     shk__store(&change->kind, j->kind);
-    shk__store_words((uint64_t *)(change + 1), words, (ids_size + 7) / 8);
+    size_t i = 0;
+    for (; i < ids_size / 8; i++)
+        shk__store(&ids[i], shk__image_ids_word(record, i));
+    if (ids_size % 8)
+        shk__store(&ids[i],
+                   shk__image_ids_word(record, i) & ~(~UINT64_C(0) << 8 * (ids_size % 8)));
     shk__store(&change->revision, j->revision + 1);
 }
 

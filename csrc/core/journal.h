@@ -47,8 +47,9 @@ static inline uint64_t *shk__journal_count(const shk_store *store, uint64_t kind
     return shk__journal_is_silent(kind) ? &ledger->previous : &ledger->records;
 }
 
-/* What every writer moves: the journal before its commit, the rest after it. A copy taken
- * between two equal pulses with no operation under way is of one moment. */
+/* What every writer moves: the journal before its commit, the rest after it. Between two
+ * equal pulses one operation at most was committed: the next would have begun with other
+ * numbers in the journal. */
 struct shk__pulse {
     uint64_t kind, revision;
     uint64_t begun[3], done[3];

@@ -63,6 +63,10 @@ static void announce_locked(const shk_store *store, const shk_store *target)
     memcpy(to.store_id, info->store_id, sizeof to.store_id);
     memcpy(to.name, info->name, to.name_size);
     header->successor = to;
+    /* Damaged, it might be taken for the sign of a store that is wiped already. */
+    uint64_t *mark = &shk__ledger(store)->high_water;
+    if (shk__load(mark) > store->geometry.slots)
+        shk__store(mark, store->geometry.slots);
     shk__store(&header->state, SHK_STATE_MOVED);
 }
 
@@ -100,6 +104,7 @@ static int check_room_locked(const shk_store *store, const shk_store *target)
     return 0;
 }
 
+/* 1, or 0 where it is a previous key that its pair does not name, which nobody can find. */
 static int copy_record(const shk_store *store, const uint64_t *words, const shk_store *target,
                        uint64_t *copy)
 {
@@ -109,21 +114,33 @@ static int copy_record(const shk_store *store, const uint64_t *words, const shk_
     struct shk__query query;
     struct shk__place place;
     struct shk_record about;
+    if (!shk__image_is_sound(store, words))
+        return shk__fail(SHK_E_CORRUPT, "store %d holds a record that nobody can have written: "
+                                        "repair it first",
+                         store->info.id);
     int rc = shk__pair_make(target, (struct shk_bytes){client, strnlen(client, longest)},
                             (struct shk_bytes){server, strnlen(server, longest)}, &query.pair);
     query.role = shk__image_flags(words) & SHK_FLAGS_IS_PREVIOUS;
-    if (rc == 0) {
-        shk__query_hash(target, &query);
-        rc = shk__index_find_locked(target, &query, &place);
+    if (rc < 0)
+        return rc;
+    shk__query_hash(target, &query);
+    if (query.role) { /* its pair was copied before */
+        int named = shk__previous_is_named_locked(target, &query);
+        if (named <= 0)
+            return named;
     }
+    rc = shk__index_find_locked(target, &query, &place);
+    if (rc == 0)
+        rc = shk__expiry_check_room(target, &place);
     if (rc < 0)
         return rc;
     shk__image_describe(store, words, &about);
     memset(copy, 0, target->geometry.record_size);
     shk__image_fill(target, copy, &query.pair, &about, shk__image_key(store, words));
     shk__image_set_flags(copy, shk__image_flags(words));
-    return shk__journal_commit_locked(target, query.role ? SHK_CHANGE_KEEP : SHK_CHANGE_INSERT,
-                                      &query, &place, copy);
+    rc = shk__journal_commit_locked(target, query.role ? SHK_CHANGE_KEEP : SHK_CHANGE_INSERT, &query,
+                                    &place, copy);
+    return rc < 0 ? rc : 1;
 }
 
 /* Pairs first: a previous key never stands without its pair. */
@@ -143,7 +160,7 @@ static int copy_all_locked(const shk_store *store, const shk_store *target, uint
             bool is_previous = rc > 0 && shk__image_flags(from.words) & SHK_FLAGS_IS_PREVIOUS;
             if (rc > 0 && is_previous == previous) {
                 rc = copy_record(store, from.words, target, to.words);
-                *copied += rc == 0 && !previous;
+                *copied += rc > 0 && !previous;
             }
         }
     }

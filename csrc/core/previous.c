@@ -23,6 +23,22 @@ bool shk__previous_query(const shk_store *store, const struct shk__query *pair, 
     return true;
 }
 
+int shk__previous_is_named_locked(const shk_store *store, const struct shk__query *previous)
+{
+    struct shk__query pair = {.role = 0, .pair = previous->pair};
+    struct shk__place place;
+    struct shk_record record;
+    uint32_t flags;
+    shk__query_hash(store, &pair);
+    int rc = shk__index_find_locked(store, &pair, &place);
+    if (rc == SHK_E_FULL || (rc == 0 && place.word == 0))
+        return 0;
+    if (rc < 0)
+        return rc;
+    shk__slot_describe_locked(store, shk__entry_slot(place.word), &record, &flags);
+    return (flags & shk__previous_flag(previous->role)) != 0;
+}
+
 static void name(const shk_store *store, unsigned variant, uint64_t target_plus_one)
 {
     shk__store(&shk__journal(store)->previous[variant], target_plus_one);
@@ -82,18 +98,9 @@ static int is_to_drop(const shk_store *store, unsigned variant, uint64_t target,
     shk__query_of_image(store, (const uint64_t *)shk__slot(store, slot), query);
     if (query->role != SHK_FLAG_IS_PREVIOUS << variant)
         return 0;
-    struct shk__query pair = {.role = 0, .pair = query->pair};
-    shk__query_hash(store, &pair);
-    struct shk__place pairs;
-    struct shk_record record;
-    uint32_t flags = 0;
-    int rc = shk__index_find_locked(store, &pair, &pairs);
-    if (rc == SHK_E_CORRUPT)
-        return rc;
-    if (rc == 0 && pairs.word)
-        shk__slot_describe_locked(store, shk__entry_slot(pairs.word), &record, &flags);
-    if (flags & SHK_FLAG_HAS_PREVIOUS << variant)
-        return 0;
+    int rc = shk__previous_is_named_locked(store, query);
+    if (rc != 0)
+        return rc < 0 ? rc : 0;
     rc = shk__index_find_locked(store, query, place);
     if (rc == 0)
         return place->word == word;

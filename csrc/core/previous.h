@@ -19,6 +19,9 @@
 bool shk__previous_query(const shk_store *store, const struct shk__query *pair, uint32_t flags,
                          struct shk__query *out);
 
+/* Whether the record of its pair names the previous key of this query: 1, 0 or CORRUPT. */
+int shk__previous_is_named_locked(const shk_store *store, const struct shk__query *previous);
+
 /* Under the lock, before the pair's record, with these flags, is replaced or deleted: the
  * previous key it has will not outlive that. True: settle afterwards. */
 bool shk__previous_mark_locked(const shk_store *store, const struct shk__query *pair,

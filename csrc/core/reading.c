@@ -22,20 +22,21 @@ static int read_record(const shk_store *store, const struct shk__query *query, b
                        struct shk_record *out, void *key_out, size_t capacity)
 {
     struct shk__image image;
-    int rc = shk__image_open(store, &image);
+    int rc = shk__image_open_empty(store, &image);
     if (rc < 0)
         return rc;
     struct shk_record record;
-    rc = shk__index_read(store, query, image.words);
+    rc = usable_only ? shk__index_read_key(store, query, image.words)
+                     : shk__index_read(store, query, image.words);
     if (rc == 0) {
         shk__image_describe(store, image.words, &record);
         if (usable_only)
             rc = shk__record_usable(&record);
+        if (rc == 0 && key_out)
+            rc = give(store, image.words, &record, key_out, capacity);
+        if (rc == 0)
+            *out = record;
     }
-    if (rc == 0 && key_out)
-        rc = give(store, image.words, &record, key_out, capacity);
-    if (rc == 0)
-        *out = record;
     shk__image_close(store, &image);
     return rc;
 }
@@ -97,7 +98,7 @@ int shk_store_get_key_by_id(const shk_store *store, struct shk_bytes client,
     struct shk_record record;
     int rc = shk__query_make(store, client, server, &query);
     if (rc == 0)
-        rc = shk__image_open(store, &image);
+        rc = shk__image_open_empty(store, &image);
     if (rc < 0)
         return rc;
     rc = read_by_id(store, &query, key_id, image.words, &record);

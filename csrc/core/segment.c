@@ -4,13 +4,18 @@
  * removed segment is EINVAL or EIDRM to the kernel, depending on how long ago; both
  * become -ENOENT here, as a missing key is.
  */
+#include "segment.h"
 #include "error.h"
+#include "hugepages.h"
 
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/shm.h>
 #include <unistd.h>
+
+#define HUGEST_PAGE ((size_t)1 << 34) /* of all Linux architectures */
 
 /* ENOSPC: the table is full (SHMMNI), or all segments together too large (SHMALL). */
 static int fail_for_space(key_t key, size_t size, const struct shminfo *limits)
@@ -49,15 +54,12 @@ static int fail_to_create(int error, key_t key, size_t size, int flags)
                          "shmget(key=0x%x, size=%zu): beyond SHMMAX: kernel.shmmax is %lu bytes, "
                          "raise it with sysctl -w kernel.shmmax=%zu",
                          (unsigned)key, size, limits.shmmax, size);
-    if (error == EINVAL && !(flags & SHM_HUGETLB))
-        return shk__fail(-error, "shmget(key=0x%x, size=%zu): larger than any segment can be",
-                         (unsigned)key, size);
     if (error == ENOSPC)
         return fail_for_space(key, size, &limits);
-    if (error == ENOMEM && flags & SHM_HUGETLB)
-        return shk__fail(-error,
-                         "shmget(key=0x%x, size=%zu): not enough free huge pages, raise "
-                         "vm.nr_hugepages",
+    if (flags & SHM_HUGETLB)
+        return shk__hugepages_fail(error, key, size, flags);
+    if (error == EINVAL)
+        return shk__fail(-error, "shmget(key=0x%x, size=%zu): larger than any segment can be",
                          (unsigned)key, size);
     if (error == ENOMEM)
         return shk__fail(-error,
@@ -111,30 +113,59 @@ static bool is_gone(int id)
     return shmctl(id, IPC_STAT, &status) < 0 && (errno == EINVAL || errno == EIDRM);
 }
 
-int shk_segment_attach(int id, void *address, int flags, void **out)
+/* All of the mapping, whose last page may be a huge one: the kernel splits a mapping
+ * only between its pages, so a length that fits no page of its kind is EINVAL and
+ * changes nothing. */
+static int keep_out_of_dumps(void *mapping, size_t size)
+{
+    int rc = -1;
+    errno = EINVAL;
+    for (size_t page = (size_t)sysconf(_SC_PAGESIZE);
+         rc != 0 && errno == EINVAL && page <= HUGEST_PAGE; page *= 2)
+        rc = madvise(mapping, (size + page - 1) & ~(page - 1), MADV_DONTDUMP);
+    return rc;
+}
+
+static int fail_to_attach(int error, int id, const void *address, int flags)
+{
+    if (error == EIDRM || (error == EINVAL && is_gone(id)))
+        return fail_gone("shmat", id, "");
+    const char *why = "";
+    if (error == EINVAL && address && (uintptr_t)address % (uintptr_t)SHMLBA && !(flags & SHM_RND))
+        why = ": the address is no multiple of the page size: choose another, or round it down "
+              "(SHM_RND)";
+    else if (error == EINVAL && address && !(flags & SHM_REMAP))
+        why = ": something is mapped there already, or the segment has huge pages and the address "
+              "is no multiple of their size: choose another, or replace what is there (SHM_REMAP)";
+    else if (error == ENOMEM)
+        why = ": no room for it in the address space: see ulimit -v and vm.max_map_count";
+    return shk__fail(-error, "shmat(id=%d, address=%p, flags=0x%x)%s", id, address,
+                     (unsigned)flags, why);
+}
+
+int shk_segment_map(int id, void *address, int flags, struct shk_segment_info *info, void **out)
 {
     void *mapping = shmat(id, address, flags);
-    if (mapping == (void *)-1) {
-        int error = errno;
-        if (error == EIDRM || (error == EINVAL && is_gone(id)))
-            return fail_gone("shmat", id, "");
-        return shk__fail(-error, "shmat(id=%d, address=%p, flags=0x%x)", id, address,
-                         (unsigned)flags);
-    }
+    if (mapping == (void *)-1)
+        return fail_to_attach(errno, id, address, flags);
     /* Only now, attached, is the id sure to mean the same segment until we detach. */
-    struct shk_segment_info info;
-    int error = shk_segment_stat(id, &info);
-    if (!error) {
-        size_t page = (size_t)sysconf(_SC_PAGESIZE), length = (info.size + page - 1) / page * page;
-        if (madvise(mapping, length, MADV_DONTDUMP) != 0)
-            error = shk__fail(-errno, "madvise(segment %d, size=%zu, MADV_DONTDUMP)", id, length);
-    }
+    struct shk_segment_info found;
+    int error = shk_segment_stat(id, &found);
+    if (!error && keep_out_of_dumps(mapping, found.size) != 0)
+        error = shk__fail(-errno, "madvise(segment %d, size=%zu, MADV_DONTDUMP)", id, found.size);
     if (error) {
         (void)shmdt(mapping);
         return error;
     }
+    *info = found;
     *out = mapping;
     return 0;
+}
+
+int shk_segment_attach(int id, void *address, int flags, void **out)
+{
+    struct shk_segment_info info;
+    return shk_segment_map(id, address, flags, &info, out);
 }
 
 int shk_segment_detach(void *address)
@@ -151,27 +182,32 @@ int shk_segment_remove(int id)
     return 0;
 }
 
+void shk__segment_describe(int id, const struct shmid_ds *status, struct shk_segment_info *out)
+{
+    *out = (struct shk_segment_info){
+        .id = id,
+        .key = status->shm_perm.__key,
+        .size = status->shm_segsz,
+        .mode = status->shm_perm.mode,
+        .uid = status->shm_perm.uid,
+        .cuid = status->shm_perm.cuid,
+        .gid = status->shm_perm.gid,
+        .cgid = status->shm_perm.cgid,
+        .creator_pid = status->shm_cpid,
+        .last_pid = status->shm_lpid,
+        .attached = status->shm_nattch,
+        .attach_time = status->shm_atime,
+        .detach_time = status->shm_dtime,
+        .change_time = status->shm_ctime,
+    };
+}
+
 int shk_segment_stat(int id, struct shk_segment_info *out)
 {
     struct shmid_ds status;
     if (shmctl(id, IPC_STAT, &status) != 0)
         return fail_to_control(errno, id, ", IPC_STAT");
-    *out = (struct shk_segment_info){
-        .id = id,
-        .key = status.shm_perm.__key,
-        .size = status.shm_segsz,
-        .mode = status.shm_perm.mode,
-        .uid = status.shm_perm.uid,
-        .cuid = status.shm_perm.cuid,
-        .gid = status.shm_perm.gid,
-        .cgid = status.shm_perm.cgid,
-        .creator_pid = status.shm_cpid,
-        .last_pid = status.shm_lpid,
-        .attached = status.shm_nattch,
-        .attach_time = status.shm_atime,
-        .detach_time = status.shm_dtime,
-        .change_time = status.shm_ctime,
-    };
+    shk__segment_describe(id, &status, out);
     return 0;
 }
 
@@ -185,5 +221,27 @@ int shk_segment_set(int id, uid_t uid, gid_t gid, mode_t mode)
         return shk__fail(-error, "shmctl(id=%d, IPC_SET, uid=%u, gid=%u, mode=0%o)", id, uid, gid,
                          mode & 0777u);
     }
+    return 0;
+}
+
+int shk_segment_lock(int id)
+{
+    if (shmctl(id, SHM_LOCK, NULL) == 0)
+        return 0;
+    int error = errno;
+    struct rlimit limit = {0, 0};
+    (void)getrlimit(RLIMIT_MEMLOCK, &limit);
+    if (error == ENOMEM || (error == EPERM && limit.rlim_cur == 0))
+        return shk__fail(-error,
+                         "shmctl(id=%d, SHM_LOCK): beyond RLIMIT_MEMLOCK, %llu bytes for all that "
+                         "this user has locked: raise it (ulimit -l, LimitMEMLOCK= of a service)",
+                         id, (unsigned long long)limit.rlim_cur);
+    return fail_to_control(error, id, ", SHM_LOCK");
+}
+
+int shk_segment_unlock(int id)
+{
+    if (shmctl(id, SHM_UNLOCK, NULL) != 0)
+        return fail_to_control(errno, id, ", SHM_UNLOCK");
     return 0;
 }

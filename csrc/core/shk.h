@@ -112,21 +112,66 @@ struct shk_segment_info {
     time_t attach_time, detach_time, change_time; /* seconds since the epoch; 0: never */
 };
 
+/* Kinds of huge pages, as flags beside SHM_HUGETLB; without any: the default kind. */
+#define SHK_HUGE_SHIFT 26
+#define SHK_HUGE_2M (21 << SHK_HUGE_SHIFT)
+#define SHK_HUGE_1G (30 << SHK_HUGE_SHIFT)
+
 /* A new segment (IPC_CREAT | IPC_EXCL), or with IPC_PRIVATE always a new one.
- * flags: SHM_HUGETLB, SHM_HUGE_2MB, SHM_HUGE_1GB, SHM_NORESERVE. The detail of
- * EINVAL, ENOSPC and ENOMEM names the limit (SHMMAX, SHMALL, SHMMNI) and its value. */
+ * flags: SHM_HUGETLB (with SHK_HUGE_2M or SHK_HUGE_1G), SHM_NORESERVE: touching memory
+ * that is not there is then SIGBUS (huge pages) or wakes the OOM killer. The detail of
+ * EINVAL, ENOSPC, ENOMEM and EPERM names the limit (SHMMAX, SHMALL, SHMMNI, the pool of
+ * huge pages) and its value. */
 SHK_API int shk_segment_create(key_t key, size_t size, mode_t mode, int flags, int *id);
 /* The id of an existing segment; -ENOENT if there is none. */
 SHK_API int shk_segment_find(key_t key, int *id);
 /* flags: SHM_RDONLY, SHM_RND, SHM_REMAP, SHM_EXEC. The mapping is kept out of
- * core dumps (MADV_DONTDUMP). */
+ * core dumps (MADV_DONTDUMP). address NULL: the kernel's choice. SHM_REMAP replaces
+ * whatever the process has mapped in the range, another attachment too. */
 SHK_API int shk_segment_attach(int id, void *address, int flags, void **out);
+/* The same, with the state right after it. */
+SHK_API int shk_segment_map(int id, void *address, int flags, struct shk_segment_info *info,
+                            void **out);
 SHK_API int shk_segment_detach(void *address);
 /* IPC_RMID: the segment lives on, marked SHM_DEST, until its last detach. */
 SHK_API int shk_segment_remove(int id);
 SHK_API int shk_segment_stat(int id, struct shk_segment_info *out);
 /* IPC_SET. mode: the low 9 bits. */
 SHK_API int shk_segment_set(int id, uid_t uid, gid_t gid, mode_t mode);
+/* SHM_LOCK: its pages, those touched later too, are never swapped out. Huge pages
+ * never are, so for them both do nothing. -ENOMEM: RLIMIT_MEMLOCK. */
+SHK_API int shk_segment_lock(int id);
+SHK_API int shk_segment_unlock(int id);
+
+/* Within what an id means one thing: a boot and an IPC namespace. Zeros: unknown. */
+struct shk_realm {
+    unsigned char boot[16];
+    uint64_t ipc_namespace;
+};
+SHK_API void shk_realm_here(struct shk_realm *out);
+
+/* ----------------------------------------------------------------- words -- */
+
+/* Integers that processes change together: width bytes (4 or 8), aligned to their
+ * width, sequentially consistent, modulo 2 to the power of their bits. Values of
+ * width 4 are zero-extended. */
+SHK_API uint64_t shk_word_load(const void *word, unsigned width);
+SHK_API void shk_word_store(void *word, unsigned width, uint64_t value);
+/* Returns the sum. */
+SHK_API uint64_t shk_word_add(void *word, unsigned width, uint64_t value);
+/* Returns the old value. */
+SHK_API uint64_t shk_word_exchange(void *word, unsigned width, uint64_t value);
+/* True: *word was *expected and is desired now; else *expected is what it was. */
+SHK_API bool shk_word_compare_exchange(void *word, unsigned width, uint64_t *expected,
+                                       uint64_t desired);
+/* Sleeps while *word (of width 4) equals expected: 0 once it does not. TIMEOUT: the
+ * deadline has passed (CLOCK_MONOTONIC; UINT64_MAX: none). -EAGAIN: a signal came, or
+ * a quarter of a second has passed; call again. So a signal that came right before the
+ * sleep is not overlooked, nor a change by a process that died before it could notify.
+ * The mapping may be read-only. */
+SHK_API int shk_word_wait(const void *word, uint32_t expected, uint64_t deadline);
+/* Wakes up to count sleepers, in any process; returns how many. */
+SHK_API int shk_word_notify(void *word, int count);
 
 /* ---------------------------------------------------------------- stores -- */
 
@@ -500,6 +545,59 @@ struct shk_repair_report {
  * wipes what it drops. Readers go on meanwhile. If it is killed, the next writer starts it
  * again. */
 SHK_API int shk_store_repair(shk_store *store, struct shk_repair_report *out);
+
+/* ------------------------------------------------------ the host's tables -- */
+
+/* Two ways to read the tables of the caller's IPC namespace, with the same result.
+ * Neither needs a permission on what is listed. The kernel's is IPC_INFO and
+ * {SHM,SEM,MSG}_STAT_ANY, -ENOSYS before Linux 4.17; the other /proc/sysvipc and
+ * /proc/sys/kernel. */
+enum shk_source { SHK_SOURCE_KERNEL, SHK_SOURCE_PROC };
+
+struct shk_semset_info {
+    int id;
+    key_t key;
+    unsigned count;
+    mode_t mode; /* permission bits */
+    uid_t uid, cuid;
+    gid_t gid, cgid;
+    time_t operation_time, change_time; /* seconds since the epoch; 0: never */
+};
+
+struct shk_msgqueue_info {
+    int id;
+    key_t key;
+    mode_t mode; /* permission bits */
+    uid_t uid, cuid;
+    gid_t gid, cgid;
+    uint64_t messages, bytes;
+    uint64_t bytes_max; /* 0: unknown, for /proc tells it only of queues one may read */
+    pid_t last_send_pid, last_receive_pid; /* 0: nobody yet, or another PID namespace */
+    time_t send_time, receive_time, change_time; /* seconds since the epoch; 0: never */
+};
+
+/* *rows: *count of them in the order of the kernel's table, for shk_rows_free. What
+ * appears or goes meanwhile may be in it or not. */
+SHK_API int shk_segments_list(enum shk_source source, struct shk_segment_info **rows,
+                              size_t *count);
+SHK_API int shk_semsets_list(enum shk_source source, struct shk_semset_info **rows, size_t *count);
+SHK_API int shk_msgqueues_list(enum shk_source source, struct shk_msgqueue_info **rows,
+                               size_t *count);
+SHK_API void shk_rows_free(void *rows);
+
+struct shk_limits {
+    uint64_t shmmax, shmmin, shmmni, shmall; /* bytes, bytes, segments, pages */
+    uint64_t msgmax, msgmnb, msgmni;         /* bytes, bytes, queues */
+    uint64_t semmsl, semmns, semopm, semmni, semvmx;
+};
+SHK_API int shk_limits_read(enum shk_source source, struct shk_limits *out);
+
+struct shk_usage {
+    uint64_t segments, segment_pages, resident_pages, swapped_pages;
+    uint64_t sets, semaphores;
+    uint64_t queues, messages, message_bytes;
+};
+SHK_API int shk_usage_read(enum shk_source source, struct shk_usage *out);
 
 #ifdef __cplusplus
 }

@@ -42,8 +42,11 @@ static void slots_free(shk_snapshot *snapshot)
 static int copy_records(const shk_store *store, shk_snapshot *snapshot)
 {
     const struct shk__geometry *g = &store->geometry;
-    uint64_t room = shk__load(&shk__ledger(store)->records);
-    int rc = slots_new(snapshot, room < g->capacity ? room : g->capacity);
+    /* One more: an insert that is under way may be committed and not counted yet. */
+    uint64_t room = shk__load(&shk__ledger(store)->records) + 1;
+    if (room > g->capacity || room == 0) /* also of a corrupt store */
+        room = g->capacity;
+    int rc = slots_new(snapshot, room);
     const uint64_t entries = (uint64_t)g->buckets * SHK_WAYS;
     for (uint64_t target = 0; target < entries && rc >= 0; target++) {
         uint64_t *words = (uint64_t *)(snapshot->slots + snapshot->count * g->record_size);
@@ -51,6 +54,7 @@ static int copy_records(const shk_store *store, shk_snapshot *snapshot)
         rc = shk__entry_read(store, shk__entry_at(store, target), words);
         if (rc <= 0)
             continue;
+        shk__image_pad(store, words); /* of a longer key that was half copied before */
         shk__image_describe(store, words, &record);
         if (shk__image_flags(words) & SHK_FLAGS_IS_PREVIOUS || shk__record_expired(&record))
             explicit_bzero(words, g->record_size);
@@ -63,13 +67,15 @@ static int copy_records(const shk_store *store, shk_snapshot *snapshot)
     return rc < 0 ? rc : 0;
 }
 
-/* Without the lock: until nothing moved meanwhile. */
+/* Without the lock: until nothing moved meanwhile. One operation may be under way, or have
+ * been left by a dead writer: its commit changes one entry, so a copy is of the moment before
+ * it or after. A repair changes many. */
 static int copy_quietly(const shk_store *store, shk_snapshot *snapshot)
 {
     for (int i = 0; i < SHK__QUIET_TRIES; i++) {
         struct shk__pulse before = shk__pulse(store);
         int rc = copy_records(store, snapshot);
-        if (before.kind == SHK_CHANGE_NONE && shk__pulse_is(store, &before))
+        if (before.kind < SHK_CHANGE_COUNT && shk__pulse_is(store, &before))
             return rc;
         slots_free(snapshot);
         if (rc < 0 && rc != SHK_E_CORRUPT)

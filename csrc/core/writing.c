@@ -109,7 +109,9 @@ void shk__put_fill(const shk_store *store, const struct shk__query *query,
 static int draw_key_id(const shk_store *store, int32_t wanted, int32_t *out)
 {
     uint64_t *last = &shk__ledger(store)->last_key_id;
-    uint64_t id = wanted == SHK_KEY_ID_NEXT ? shk__load(last) + 1 : (uint64_t)wanted;
+    uint64_t id = (uint64_t)wanted;
+    if (wanted == SHK_KEY_ID_NEXT)
+        id = shk__load(last) < UINT64_MAX ? shk__load(last) + 1 : UINT64_MAX;
     if (id > INT32_MAX)
         return shk__fail(SHK_E_EXHAUSTED,
                          "key id %d, the last of 31 bits, was used: copy the pairs to a new store",
@@ -135,13 +137,11 @@ static int check_condition(const struct shk_put *what, const struct shk__current
     return check_key_id(&current->record, what->if_key_id);
 }
 
-/* The pair's place, and room for it if it is new. */
-static int find_with_room(const shk_store *store, const struct shk__query *query,
-                          struct shk__current *current)
+/* A place and room for a pair that is not there. found: 0, or FULL where no place was. */
+static int make_room(const shk_store *store, const struct shk__query *query, int found,
+                     struct shk__current *current)
 {
-    int rc = shk__current_find_locked(store, query, current);
-    if (rc == 0 && current->place.word)
-        return 0;
+    int rc = found;
     if (rc == 0)
         rc = shk__expiry_visit_locked(store);
     if (rc == 0)
@@ -157,11 +157,14 @@ static int find_with_room(const shk_store *store, const struct shk__query *query
 int shk__put_locked(const shk_store *store, const struct shk__query *query,
                     const struct shk_put *what, uint64_t *words, int32_t *key_id)
 {
-    struct shk__current current;
+    struct shk__current current = {0};
     int32_t drawn;
-    int rc = find_with_room(store, query, &current);
-    if (rc == 0)
-        rc = check_condition(what, &current);
+    int found = shk__current_find_locked(store, query, &current);
+    if (found < 0 && found != SHK_E_FULL)
+        return found;
+    int rc = check_condition(what, &current); /* before room is made for nothing */
+    if (rc == 0 && current.place.word == 0)
+        rc = make_room(store, query, found, &current);
     if (rc == 0)
         rc = draw_key_id(store, what->key_id, &drawn);
     if (rc < 0)
@@ -185,10 +188,13 @@ int shk_store_put(shk_store *store, struct shk_bytes client, struct shk_bytes se
     if (rc == 0)
         rc = shk__query_make(store, client, server, &query);
     if (rc == 0)
-        rc = shk__image_open(store, &image);
+        rc = shk__image_open_empty(store, &image);
     if (rc < 0)
         return rc;
+    /* What comes out of memory comes meanwhile, and before the lock is held. */
+    shk__index_prefetch_bucket(store, &query);
     shk__put_fill(store, &query, what, image.words);
+    shk__index_prefetch_slot(store, &query);
     rc = shk__store_begin(store);
     if (rc == 0) {
         rc = shk__put_locked(store, &query, what, image.words, &key_id);

@@ -14,14 +14,14 @@
 static unsigned copies_taken;
 
 static enum shk__reading counted_read(const shk_store *store, uint64_t entry, const uint64_t *at,
-                                      uint64_t *words)
+                                      uint64_t *words, bool all)
 {
     copies_taken++;
-    return shk__slot_read(store, entry, at, words);
+    return shk__slot_copy(store, entry, at, words, all);
 }
-#define shk__slot_read counted_read
+#define shk__slot_copy counted_read
 #include "index.c"
-#undef shk__slot_read
+#undef shk__slot_copy
 
 #define KEY_SIZE 64u
 #define SECONDS 2u

@@ -19,8 +19,12 @@ static void keep(const struct shk__set *set, uint32_t token)
 
 void broken_thread_on_wait(int (*hook)(void *context), void *context);
 void broken_lock_close(struct shk__lock *lock);
+int broken_hook_run(void);
+bool broken_lock_clear_nobody(struct shk__lock *lock);
 
 #define shk_thread_on_wait broken_thread_on_wait
+#define shk__hook_run broken_hook_run
+#define shk__lock_clear_nobody broken_lock_clear_nobody
 #define shk__lock_open broken_lock_open
 #define shk__lock_close broken_lock_close
 #define shk__lock_acquire broken_lock_acquire
