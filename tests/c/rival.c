@@ -103,7 +103,8 @@ static void operate(shk_store *store, uint32_t writer, uint64_t number)
     } else {
         struct shk_put what = {.key_id = SHK_KEY_ID_NEXT};
         what.key = (struct shk_bytes){&key, make_key(writer, number, &key)};
-        rc = shk_store_put(store, client_of(writer, client), server_of(number, server), &what, NULL);
+        rc = shk_store_put(store, client_of(writer, client), server_of(number, server), &what,
+                           NULL);
     }
     if (rc < 0)
         fail("operate", rc);
