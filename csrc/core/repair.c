@@ -1,7 +1,7 @@
 /* repair.c: the records are the truth, everything else follows from them.
  *
  * Between two records of one pair the one that the index names counts, for an entry is
- * what commits. Readers go on all the while: nothing that they could find is hidden from
+ * what commits, else the newer one. Readers go on all the while: nothing that they could find is hidden from
  * them in between, and overflow counts are lowered last.
  */
 #include "repair.h"
@@ -165,23 +165,26 @@ static void forget(struct repair *r, enum shk_drop why, const struct shk__query 
         r->needed[bucket]--;
 }
 
-static bool is_newer(const struct shk_record *a, const struct shk_record *b)
+/* The private image is newer than the slot's record. */
+static bool is_newer_than(const struct repair *r, uint32_t number)
 {
-    return a->updated != b->updated ? a->updated > b->updated : a->key_id > b->key_id;
+    struct shk_record here, there;
+    uint32_t flags;
+    shk__image_describe(r->store, r->words, &here);
+    shk__slot_describe_locked(r->store, number, &there, &flags);
+    return here.updated != there.updated ? here.updated > there.updated
+                                         : here.key_id > there.key_id;
 }
 
 /* Two entries of one pair: a search finds one of them only. */
 static void drop_twin(struct repair *r, uint64_t target, const struct shk__query *query)
 {
-    const shk_store *store = r->store;
     struct shk__place place;
-    struct shk_record found, here;
-    uint32_t flags;
-    if (shk__index_find_locked(store, query, &place) < 0 || place.target == target || !place.word)
+    if (shk__index_find_locked(r->store, query, &place) < 0 || place.target == target ||
+        !place.word)
         return;
-    shk__slot_describe_locked(store, shk__entry_slot(place.word), &found, &flags);
-    shk__image_describe(store, r->words, &here);
-    forget(r, SHK_DROP_twin, query, is_newer(&here, &found) ? place.target : target);
+    bool newer = is_newer_than(r, shk__entry_slot(place.word));
+    forget(r, SHK_DROP_twin, query, newer ? place.target : target);
 }
 
 static void drop_twins(struct repair *r)
@@ -214,6 +217,11 @@ static void restore(struct repair *r, uint32_t number)
     struct shk__place place;
     shk__query_of_image(store, r->words, &query);
     int rc = shk__index_find_locked(store, &query, &place);
+    if (rc == 0 && place.word && r->fates[shk__entry_slot(place.word)] == RESTORED &&
+        is_newer_than(r, shk__entry_slot(place.word))) {
+        forget(r, SHK_DROP_twin, &query, place.target);
+        place.word = 0;
+    }
     if (rc < 0 || place.word) {
         drop(r, rc < 0 ? SHK_DROP_excess : SHK_DROP_twin, number);
         r->fates[number] = DROPPED;
