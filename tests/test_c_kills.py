@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -133,6 +134,10 @@ def writer(start: Start, store: KeyStore, tmp_path: Path) -> Iterator[StartWrite
         yield make
 
 
+def has_passed(writer: Writer, progress: int) -> bool:
+    return writer.acknowledged()[0] > progress
+
+
 def stop_inside_a_write(rival: Rival, store: KeyStore, chance: random.Random) -> None:
     """Stops it at random moments, up to 50 times, until that holds up everybody's writes."""
     image = Image(store)
@@ -174,7 +179,7 @@ def test_one_language_is_killed_while_the_other_goes_on(
         rivals.check_state(store, victims.index(one), one.acknowledged()[0])
         store.put("test", "next", b"the next write works")
         progress = survivors.acknowledged()[0]
-        wait_until(lambda progress=progress: survivors.acknowledged()[0] > progress)
+        wait_until(partial(has_passed, survivors, progress))
         one.start()
 
     for one in victims:
@@ -196,9 +201,7 @@ def test_one_language_is_killed_while_the_other_goes_on(
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_writers_of_both_lose_no_count(
-    language: str, writer: StartWriter, store: KeyStore
-) -> None:
+def test_writers_of_both_lose_no_count(language: str, writer: StartWriter, store: KeyStore) -> None:
     """Compare-and-put across languages, nobody killed: exact."""
     others = [writer(one, number) for number, one in enumerate([*LANGUAGES, language])]
     for other in others:

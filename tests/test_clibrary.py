@@ -197,9 +197,7 @@ def test_shared_library_links(
     assert run(program, str(store.id)) == "linked"
 
 
-def test_a_missing_library_says_what_to_do(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_missing_library_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(clibrary, "_HERE", tmp_path)
     for call in pyshmkey.get_include, pyshmkey.get_library:
         with pytest.raises(FileNotFoundError, match=f"{tmp_path}/.* is missing.*install it again"):
