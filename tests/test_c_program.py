@@ -26,7 +26,7 @@ KEY = bytes(range(256))[:40]
 @pytest.fixture(scope="module", params=["gcc", "clang"])
 def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     build = tmp_path_factory.mktemp("keytool")
-    command = ["make", "-C", EXAMPLE, f"PYTHON={sys.executable}", f"BUILD={build}"]
+    command = ["make", "-C", str(EXAMPLE), f"PYTHON={sys.executable}", f"BUILD={build}"]
     done = subprocess.run([*command, f"CC={request.param}"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert pyshmkey.get_include() in done.stdout
@@ -343,7 +343,7 @@ def test_c_watches_while_python_writes(
     store.touch("c", "s", ttl=10)
     store.revoke("c", "s")
     store.delete("c", "s")
-    kinds = "overwrite rotate touch revoke delete".split()
+    kinds = ["overwrite", "rotate", "touch", "revoke", "delete"]
     assert [watcher.line() for _ in kinds] == [f"{3 + i} {k} c s" for i, k in enumerate(kinds)]
     store.put("e", "s", KEY, ttl=0.001)
     assert watcher.line() == "8 insert e s"
@@ -423,7 +423,7 @@ def test_program_builds_from_the_sources_without_python(tmp_path: Path) -> None:
     build = tmp_path / "library"
     subprocess.run(["make", "-C", ROOT / "csrc", f"BUILD={build}"], check=True, capture_output=True)
     arguments = [f"INCLUDE={ROOT}/csrc/core", f"LIBRARY={build}/libshmkey.a"]
-    command = ["make", "-C", EXAMPLE, "PYTHON=false", f"BUILD={tmp_path}", *arguments]
+    command = ["make", "-C", str(EXAMPLE), "PYTHON=false", f"BUILD={tmp_path}", *arguments]
     subprocess.run(command, check=True, capture_output=True)
     done = subprocess.run([tmp_path / "keytool", "--help"], capture_output=True, text=True)
     assert done.returncode == 0
