@@ -4,16 +4,16 @@ what the other wrote. It is built from the package's header and library alone.""
 import os
 import re
 import secrets
-import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
 import pytest
-from conftest import Stores, wait_until
+from conftest import CHILD_SECONDS, Stores, wait_until
 from layout import Image
 
 import pyshmkey
@@ -27,8 +27,6 @@ KEY = bytes(range(256))[:40]
 @pytest.fixture(scope="module", params=["gcc", "clang"])
 def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     build = tmp_path_factory.mktemp("keytool")
-    if shutil.which(request.param) is None:
-        pytest.skip(f"there is no {request.param}")
     command = ["make", "-C", str(EXAMPLE), f"PYTHON={sys.executable}", f"BUILD={build}"]
     done = subprocess.run([*command, f"CC={request.param}"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -292,6 +290,8 @@ class Conversation:
             stderr=subprocess.STDOUT,
             text=True,
         )
+        self._watchdog = threading.Timer(CHILD_SECONDS, self.process.kill)
+        self._watchdog.start()
 
     @staticmethod
     def _pipe(pipe: IO[str] | None) -> IO[str]:
@@ -307,13 +307,20 @@ class Conversation:
         stdin.flush()
         return self.line()
 
-    def end(self, number: int = signal.SIGTERM) -> tuple[int, str]:
-        """Its exit code after this signal, and the rest of its output."""
-        self.process.send_signal(number)
+    def end(self) -> tuple[int, str]:
+        """Its exit code after SIGTERM, and the rest of its output."""
+        self.process.send_signal(signal.SIGTERM)
         rest = self._pipe(self.process.stdout).read()
-        return self.process.wait(30), rest
+        return self.process.wait(), rest
+
+    def end_of_input(self) -> tuple[int, str]:
+        """The same after its standard input has ended."""
+        self._pipe(self.process.stdin).close()
+        rest = self._pipe(self.process.stdout).read()
+        return self.process.wait(), rest
 
     def close(self) -> None:
+        self._watchdog.cancel()
         self.process.kill()
         self.process.wait()
         self._pipe(self.process.stdin).close()
@@ -410,7 +417,7 @@ def test_c_server_answers_while_python_writes_and_moves(
     assert server.ask("c s") == "ok 5"
     large.revoke("c", "s")
     assert server.ask("c s") == "the key of this pair is revoked"
-    assert server.end() == (0, "")
+    assert server.end() == (-signal.SIGTERM, "")
 
 
 def test_c_server_shows_keys_only_when_told(
@@ -420,6 +427,7 @@ def test_c_server_shows_keys_only_when_told(
     server = converse("serve", at(store), "--hex")
     assert server.line() == "serving"
     assert server.ask("c s") == KEY.hex()
+    assert server.end_of_input() == (0, "")
 
 
 def test_program_builds_from_the_sources_without_python(tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ static void on_signal(int number)
     __atomic_store_n(&stop, 1, __ATOMIC_RELEASE);
 }
 
-/* Not SA_RESTART: reading a line ends too. */
 static void stop_on_signals(void)
 {
     struct sigaction action = {.sa_handler = on_signal};
@@ -142,7 +141,9 @@ static int answer(const struct request *request, const shk_store *store, char *l
     return 0;
 }
 
-/* A worker that answers from a read-only handle, and goes along when the store moves. */
+/* A worker that answers from a read-only handle, and goes along when the store moves. It
+ * catches no signals: one that came right before it reads would be noticed too late, and
+ * while it waits for a line it holds nobody's key. */
 static int serve(const struct request *request, shk_store **store, struct secret *key)
 {
     char *line = NULL, *copy = NULL;
@@ -165,7 +166,6 @@ int command_serve(const struct request *request)
 {
     shk_store *store;
     struct secret *key = secret_new();
-    stop_on_signals();
     int rc = key ? open_store(request, request->words[0], READING, &store) : FAILED;
     if (rc == 0) {
         rc = serve(request, &store, key);
