@@ -4,7 +4,7 @@
 
 #include "store.h"
 
-#define MANY 3000u
+#define MANY 12000u
 
 static struct shk_bytes text(const char *string)
 {
