@@ -374,12 +374,20 @@ def test_c_watcher_says_when_it_lost_changes(keytool: Run, store: KeyStore) -> N
 
 
 def test_python_sees_what_c_writes_at_once(keytool: Run, store: KeyStore) -> None:
-    before = store.stats().revision
+    """Its waiter is woken, and the changes say what the program did."""
+    before = store.revision
+    woken: list[int] = []
+    waiter = threading.Thread(target=lambda: woken.append(store.wait(before, 30)))
+    waiter.start()
     keytool("put", at(store), "c", "s", key=KEY)
+    waiter.join()
+    assert woken == [before + 1]
     keytool("rotate", at(store), "c", "s", "--grace", 10)
     keytool("revoke", at(store), "c", "s")
     keytool("delete", at(store), "c", "s")
-    assert store.stats().revision == before + 4
+    assert [(change.kind.name, change.client_id) for change in store.changes(before)] == [
+        (kind, "c") for kind in ("INSERT", "ROTATE", "REVOKE", "DELETE")
+    ]
 
 
 def test_c_watcher_goes_along_and_ends_with_the_store(
