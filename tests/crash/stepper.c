@@ -4,7 +4,7 @@
  * with what it was before; each new image is what a SIGKILL there would leave. It goes to the
  * laboratory, in a segment of its own: what a reader sees, recovery, verify(), the next write.
  *   --every N   steps the recovery of every Nth image too: a recovery may be killed as well
- *   --kills N   kills for real, at every Nth of the points, and examines the very segment
+ *   --kills N   kills for real, at every Nth of all these points, and examines the very segment
  *   --only NAME one operation
  * It prints the points, all of which were examined; exit 1 at the first that is wrong.
  */
@@ -12,7 +12,7 @@
 #include "making.h"
 #include "stepping.h"
 
-static size_t every = 16, kills_every = 0;
+static size_t every = 16, kills_every; /* 0: none */
 static const char *only;
 static size_t points, crossed, killed;
 
@@ -93,9 +93,32 @@ static bool step(struct run *run, const unsigned char *start, size_t *steps)
 
 /* ------------------------------------------------------------- one operation -- */
 
-/* From one image: each image of its recovery. */
-static void cross(const struct laboratory *lab, const struct stage *stage, unsigned char *last,
-                  const unsigned char *image, unsigned state)
+/* The points that `model` has passed once more, each by SIGKILL, in the store itself. state: what
+ * it must be in, exactly or at least. */
+static size_t kill_at(const struct laboratory *lab, const struct run *model,
+                      const unsigned char *start, unsigned state, bool exactly)
+{
+    struct laboratory here = *lab;
+    size_t done = 0;
+    here.stage = *model->stage;
+    for (size_t point = 1; kills_every && point <= model->seen; point += kills_every) {
+        struct run run = *model;
+        unsigned found = state;
+        size_t steps;
+        run.images = NULL;
+        run.stop_after = point;
+        if (step(&run, start, &steps))
+            break; /* a clock was read that did not change */
+        laboratory_examine(&here, &found, exactly);
+        done++;
+    }
+    killed += done;
+    return done;
+}
+
+/* From one image: each image of its recovery. Real kills in them. */
+static size_t cross(const struct laboratory *lab, const struct stage *stage, unsigned char *last,
+                    const unsigned char *image, unsigned state)
 {
     struct images images = {.size = stage_size(stage)};
     struct run run = {.stage = stage, .last = last, .images = &images};
@@ -108,29 +131,7 @@ static void cross(const struct laboratory *lab, const struct stage *stage, unsig
     }
     crossed += images.count;
     free(images.bytes);
-}
-
-/* The same points once more, by SIGKILL, in the store itself. */
-static void kill_at(const struct operation *operation, const struct laboratory *lab,
-                    const struct stage *stage, unsigned char *last, size_t count)
-{
-    struct laboratory here = *lab;
-    size_t done = 0;
-    here.stage = *stage;
-    for (size_t point = 1; point <= count; point += kills_every) {
-        struct run run = {.operation = operation,
-                          .stage = stage,
-                          .last = last,
-                          .stop_after = point};
-        unsigned state = 0;
-        size_t steps;
-        if (step(&run, lab->base, &steps))
-            break; /* a clock was read that did not change */
-        laboratory_examine(&here, &state, false);
-        done++;
-    }
-    killed += done;
-    printf(", %zu kills", done);
+    return kill_at(lab, &run, image, state, true);
 }
 
 static void step_operation(const struct operation *operation)
@@ -162,11 +163,10 @@ static void step_operation(const struct operation *operation)
     laboratory_examine_end(&lab, images.bytes + (images.count - 1) * images.size);
     points += images.count;
     printf("%-25s %6zu instructions, %4zu images", operation->name, steps, images.count);
+    size_t kills = kill_at(&lab, &run, base, 0, false);
     for (size_t i = 0; i < images.count; i += every)
-        cross(&lab, &stage, last, images.bytes + i * images.size, states[i]);
-    if (kills_every)
-        kill_at(operation, &lab, &stage, last, images.count);
-    printf("\n");
+        kills += cross(&lab, &stage, last, images.bytes + i * images.size, states[i]);
+    printf(", %4zu kills\n", kills);
     (void)fflush(stdout);
 
     free(images.bytes);
@@ -201,6 +201,10 @@ static void every_instruction(void)
 int main(int argc, char **argv)
 {
     static const struct test tests[] = {TEST(every_instruction)};
+    cpu_set_t one; /* a step is two switches between two processes */
+    CPU_ZERO(&one);
+    CPU_SET((size_t)sched_getcpu(), &one);
+    (void)sched_setaffinity(0, sizeof one, &one);
     for (int i = 1; i + 1 < argc; i += 2) {
         if (strcmp(argv[i], "--every") == 0)
             every = (size_t)strtoul(argv[i + 1], NULL, 10);
