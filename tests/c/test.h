@@ -48,7 +48,9 @@ const char *__tsan_default_options(void)
 #endif
 
 #ifndef TEST_SECONDS
+#ifndef TEST_SECONDS
 #define TEST_SECONDS 120 /* a test that takes longer hangs */
+#endif
 #endif
 #define TEST_SKIPPED 77
 

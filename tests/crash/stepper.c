@@ -8,6 +8,7 @@
  *   --only NAME one operation
  * It prints the points, all of which were examined; exit 1 at the first that is wrong.
  */
+#define TEST_SECONDS 7200 /* it is one long test */
 #include "laboratory.h"
 #include "making.h"
 #include "stepping.h"
