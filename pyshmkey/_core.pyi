@@ -2018,10 +2018,18 @@ class KeyStore(MutableMapping[tuple[_Id, _Id], KeyRecord], Buffer):
         id_size or key_size; nothing was copied.
         """
 
-    def get_many(self, pairs: Iterable[Any], default: _T | None = None) -> list[bytes | _T | None]:
+    @overload
+    def get_many(self, pairs: Iterable[Any], default: None = None) -> list[bytes | None]: ...
+    @overload
+    def get_many(self, pairs: Iterable[Any], default: _T) -> list[bytes | _T]:
         """The keys of many pairs; the default where one is absent, revoked or expired.
 
-        `pairs`: any iterable of (client, server): lists, tuples, generators, NumPy arrays.
+        `pairs`: any iterable of (client, server): lists, tuples, generators, NumPy arrays of
+        two columns, or structured ones with fields client and server or client_id and
+        server_id; else the first two fields count. Each key is its pair's at some moment
+        during the call.
+
+        TypeError, ValueError: an item is no pair; the message says which.
         """
 
     def put_many(self, items: Mapping[Any, Any] | Iterable[Any]) -> int:
@@ -2029,21 +2037,31 @@ class KeyStore(MutableMapping[tuple[_Id, _Id], KeyRecord], Buffer):
 
         `items`: a mapping from (client, server) to keys or KeyRecords, or an iterable of
         (client, server, key) or ((client, server), key). It is read to its end, into memory
-        that is wiped, before anything is written. A process killed while it writes leaves
-        the first of them written.
+        that is wiped, before anything is written. Of a pair that comes twice the last key
+        counts. A process killed while it writes leaves the first of them written.
 
-        StoreFullError: there is no room for all. TypeError, ValueError: an item is no such
-        thing; the message says which.
+        NumPy arrays have a third field `key`, or a third column of objects: a subarray of
+        uint8 or a V type, all of whose bytes are the key, or objects. NumPy's S type drops
+        trailing NULs, so keys of it are refused. What to_numpy() returns keeps key_length,
+        status, key_id and expires.
+
+        StoreFullError: there is no room for all. KeyIdsExhaustedError: nor ids. TypeError,
+        ValueError, BufferError: an item is no such thing; the message says which.
         """
 
     def delete_many(self, pairs: Iterable[Any]) -> int:
-        """Removes many pairs under one lock and wipes their keys; how many there were."""
+        """Removes many pairs under one lock and wipes their keys; how many there were.
+
+        `pairs` as get_many(). Absent ones are passed over, expired ones count.
+        """
 
     def to_numpy(self) -> Any:
         """All unexpired records as they were at one moment: a structured array, a copy.
 
-        It holds keys, which nobody wipes. Moments as snapshot(). ImportError: NumPy is not
-        installed (pyshmkey[numpy]).
+        Fields and dtype as a view's, numpy.asarray(store): ids are S, keys uint8 arrays
+        padded with zeros to key_size, times nanoseconds since the epoch, expires 0: never.
+        It holds keys, which nobody wipes. Moments and errors as snapshot(). ImportError:
+        NumPy is not installed (pyshmkey[numpy]).
         """
 
     @property

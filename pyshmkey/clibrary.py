@@ -20,8 +20,8 @@ def get_library(*, static: bool = False) -> str:
 
     This compiles a program that needs no more of Python afterwards::
 
-        python -c 'import pyshmkey as p; print(p.get_include(), p.get_library(static=True))' |
-            { read include library; cc -I "$include" -o program program.c "$library"; }
+        c=$(python -c "from pyshmkey import *; print('-I'+get_include(), get_library(static=True))")
+        cc -o program program.c $c
 
     With the shared library it needs to be told where that is, which
     ``-Wl,-rpath,"$(dirname PATH)"`` does. Beside it lies the libshmkey.so that -lshmkey finds.

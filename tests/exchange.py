@@ -18,3 +18,12 @@ def exchange(shmid: int, key: int, number: int, answers: "multiprocessing.Queue[
 def leave_pid(segment: Segment, offset: int) -> None:
     """Writes the pid of this process, 16 characters."""
     segment.write(str(os.getpid()).encode().ljust(16), offset)
+
+
+def use_pickled(store: KeyStore, number: int) -> tuple[bytes, bool, int]:
+    """With a handle that came as a pickle: reads, writes if it may, says what it is."""
+    with store:
+        key = store.get_key("parent", "s")
+        if not store.readonly:
+            store.put(f"pickled-{number}", "s", bytes([number]) * 8)
+        return key, store.readonly, store.id

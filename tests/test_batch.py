@@ -553,15 +553,15 @@ def test_no_memory(stores: Stores, fork: Fork) -> None:
     """Each allocation of Python's fails once: MemoryError or the result, and nothing half-done."""
     testcapi = pytest.importorskip("_testcapi")
     store = stores(1000)
-    store.put("a", "b", b"key")
-    pairs, items = [("a", "b"), ("é", "b")] * 30, [("é", "b", b"key"), (("a", "b"), b"key")]
+    store.put("a", "b", bytes(20))
+    pairs, items = [("a", "b"), ("é", "b")] * 30, [("é", "b", bytes(20)), (("a", "b"), bytes(20))]
 
     def run() -> int:
         failed = 0
         calls: list[tuple[Callable[[Any], Any], Any]] = [
             (store.get_many, pairs),
             (store.put_many, items),
-            (store.put_many, dict.fromkeys(pairs, b"key")),
+            (store.put_many, dict.fromkeys(pairs, bytes(20))),
             (store.delete_many, pairs),
             (memoryview, store),
         ]

@@ -127,7 +127,7 @@ def test_editable_install_carries_it(
     wheel = run(builder, "-c", EDITABLE, made, cwd=copy, env=env).splitlines()[-1]
     pip(python, "install", "--no-deps", "--no-index", made / wheel)
     check_paths(python, copy / "pyshmkey")
-    if shutil.which("git") is not None:  # and git ignores what was built
+    if shutil.which("git") and (ROOT / ".gitignore").exists():  # which ignores what was built
         shutil.copy(ROOT / ".gitignore", copy)
         run("git", "init", "-q", copy)
         built = ("pyshmkey/include", "pyshmkey/lib")
@@ -149,9 +149,7 @@ def test_it_exports_the_interface_and_needs_no_python(installed: tuple[Path, Pat
     assert re.search(r"\(SONAME\).*\[libshmkey\.so\.0\]", dynamic)
     needed = re.findall(r"\(NEEDED\).*\[(.*?)\]", dynamic)
     assert needed
-    assert not [
-        name for name in needed if not re.match(r"(libc|libpthread|ld-linux.*)\.so\.", name)
-    ]
+    assert not [name for name in needed if not re.match(r"(libc|libpthread|ld-linux.*)\.so", name)]
     for built in library, package / "lib" / "libshmkey.a":
         names = {line.split()[-1] for line in run("nm", built).splitlines() if line}
         assert not {name for name in names if name.startswith(("Py", "_Py"))}

@@ -102,7 +102,8 @@ def test_only_a_full_store_without_expired_records_fails(stores: Stores) -> None
 def test_purge_expired(store: KeyStore) -> None:
     key = secret()
     for i in range(30):
-        store.put(f"c{i}", "s", key if i % 2 else b"stays", ttl=1e-6 if i % 2 else 1000)
+        store.put(f"c{i}", "s", key if i % 2 else b"stays", ttl=0.1 if i % 2 else 1000)
+    time.sleep(0.1 + TICK)
     assert (store.purge_expired(), store.purge_expired()) == (15, 0)
     assert len(store) == 15
     assert not holds(store, key)

@@ -118,6 +118,8 @@ int shk__journal_commit_locked(const shk_store *store, uint64_t kind,
         if (rc < 0)
             return rc;
         j.generation = (shk__load(&shk__slot(store, slot)->generation) | 1) + 1;
+        if (j.generation == 0) /* damage brought it to the end; 0 means never used */
+            j.generation = 2;
         j.new_word = shk__entry(slot, j.generation, query->tag);
     }
     if (j.old_word) {

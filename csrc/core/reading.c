@@ -84,6 +84,15 @@ static int read_by_id(const shk_store *store, const struct shk__query *query, in
                 return 0;
         } else if (rc != SHK_E_ABSENT)
             return rc;
+        /* The pair may have been revoked since, and its previous key gone with that: then it
+         * never was a pair without this key. */
+        rc = shk__index_read(store, query, words);
+        if (rc < 0)
+            return rc;
+        shk__image_describe(store, words, out);
+        rc = shk__record_usable(out);
+        if (rc < 0 || out->key_id == key_id)
+            return rc;
     }
     return shk__fail(SHK_E_ABSENT, "the pair's key id is %d, and %d is not its previous one",
                      current.key_id, key_id);

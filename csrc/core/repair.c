@@ -1,7 +1,7 @@
 /* repair.c: the records are the truth, everything else follows from them.
  *
  * Between two records of one pair the one that the index names counts, for an entry is
- * what commits. Readers go on all the while: nothing that they could find is hidden from
+ * what commits, else the newer one. Readers go on all the while: nothing that they could find is hidden from
  * them in between, and overflow counts are lowered last.
  */
 #include "repair.h"
@@ -36,14 +36,23 @@ const char *shk_drop_text(enum shk_drop drop)
     return drop < SHK_DROP_COUNT ? texts[drop] : NULL;
 }
 
+/* What became of a slot. */
+enum fate {
+    UNDECIDED,
+    KEPT,     /* an entry names it, and rightly */
+    RESTORED, /* the same, but the entry is new */
+    DROPPED,  /* its record is reported already */
+};
+
 struct repair {
     const shk_store *store;
     struct shk_repair_report report;
-    bool *kept;         /* per slot: an entry names it, and rightly */
+    unsigned char *fates; /* per slot */
     uint32_t *needed;   /* per bucket: entries that passed it */
     uint64_t *words;    /* a private image */
     uint32_t slots;     /* those that were ever used */
-    uint64_t pairs, previous;
+    uint32_t current;   /* slot of the record being looked at */
+    uint64_t kept, pairs, previous;
     uint64_t earliest, last_key_id;
 };
 
@@ -51,6 +60,11 @@ static void drop(struct repair *r, enum shk_drop why, uint64_t where)
 {
     if (r->report.dropped[why]++ == 0)
         r->report.first[why] = where;
+}
+
+static bool stands(const struct repair *r, uint32_t number)
+{
+    return r->fates[number] == KEPT || r->fates[number] == RESTORED;
 }
 
 static struct shk_slot_shm *slot_of(const struct repair *r, uint32_t number)
@@ -78,7 +92,7 @@ static bool is_right(struct repair *r, uint64_t target, uint64_t entry, struct s
 {
     const shk_store *store = r->store;
     uint32_t number = shk__entry_slot(entry);
-    if (number >= store->geometry.slots || r->kept[number] || !load_sound(r, number) ||
+    if (number >= store->geometry.slots || stands(r, number) || !load_sound(r, number) ||
         (uint16_t)r->words[0] != shk__entry_generation(entry))
         return false;
     shk__query_of_image(store, r->words, query);
@@ -102,13 +116,23 @@ static void check_entries(struct repair *r)
             continue;
         }
         uint32_t number = shk__entry_slot(entry), bucket = query.home;
-        r->kept[number] = true;
+        r->fates[number] = KEPT;
+        r->kept++;
         if (number >= r->slots)
             r->slots = number + 1;
         for (; bucket != target / SHK_WAYS; bucket = shk__next_bucket(store, bucket))
             if (shk__load(&shk__bucket(store, bucket)->overflow) < ++r->needed[bucket])
                 shk__store(&shk__bucket(store, bucket)->overflow, r->needed[bucket]);
     }
+}
+
+static bool is_untouched(const struct repair *r, uint32_t number)
+{
+    const uint64_t *words = (const uint64_t *)slot_of(r, number);
+    uint64_t seen = 0;
+    for (size_t i = 0; i < r->store->geometry.record_size / 8; i++)
+        seen |= shk__load(&words[i]);
+    return seen == 0;
 }
 
 /* The slots that were ever used, wherever the mark says they end. */
@@ -121,42 +145,46 @@ static void find_slots(struct repair *r)
     if (mark > r->slots)
         r->slots = (uint32_t)mark;
     for (uint32_t number = r->slots; number < all && number - r->slots < UNUSED_RUN; number++)
-        if (shk__load(&slot_of(r, number)->generation) != 0)
+        if (!is_untouched(r, number))
             r->slots = number + 1;
 }
 
 /* --------------------------------------------------------------- restoring -- */
 
 /* Takes the entry away: what it named is freed with all that nobody keeps. */
-static void forget(struct repair *r, const struct shk__query *query, uint64_t target)
+static void forget(struct repair *r, enum shk_drop why, const struct shk__query *query,
+                   uint64_t target)
 {
     uint64_t *at = shk__entry_at(r->store, target);
     uint32_t number = shk__entry_slot(shk__load(at)), bucket = query->home;
     shk__store(at, 0);
-    r->kept[number] = false;
+    drop(r, why, number);
+    r->fates[number] = DROPPED;
+    r->kept--;
     for (; bucket != target / SHK_WAYS; bucket = shk__next_bucket(r->store, bucket))
         r->needed[bucket]--;
 }
 
-static bool is_newer(const struct shk_record *a, const struct shk_record *b)
+/* The private image is newer than the slot's record. */
+static bool is_newer_than(const struct repair *r, uint32_t number)
 {
-    return a->updated != b->updated ? a->updated > b->updated : a->key_id > b->key_id;
+    struct shk_record here, there;
+    uint32_t flags;
+    shk__image_describe(r->store, r->words, &here);
+    shk__slot_describe_locked(r->store, number, &there, &flags);
+    return here.updated != there.updated ? here.updated > there.updated
+                                         : here.key_id > there.key_id;
 }
 
 /* Two entries of one pair: a search finds one of them only. */
 static void drop_twin(struct repair *r, uint64_t target, const struct shk__query *query)
 {
-    const shk_store *store = r->store;
     struct shk__place place;
-    struct shk_record found, here;
-    uint32_t flags;
-    if (shk__index_find_locked(store, query, &place) < 0 || place.target == target || !place.word)
+    if (shk__index_find_locked(r->store, query, &place) < 0 || place.target == target ||
+        !place.word)
         return;
-    shk__slot_describe_locked(store, shk__entry_slot(place.word), &found, &flags);
-    shk__image_describe(store, r->words, &here);
-    uint64_t loser = is_newer(&here, &found) ? place.target : target;
-    drop(r, SHK_DROP_twin, shk__entry_slot(shk__load(shk__entry_at(store, loser))));
-    forget(r, query, loser);
+    bool newer = is_newer_than(r, shk__entry_slot(place.word));
+    forget(r, SHK_DROP_twin, query, newer ? place.target : target);
 }
 
 static void drop_twins(struct repair *r)
@@ -164,7 +192,7 @@ static void drop_twins(struct repair *r)
     for (uint32_t number = 0; number < r->slots; number++) {
         struct shk__query query;
         struct shk__place place;
-        if (!r->kept[number] || !load_sound(r, number))
+        if (!stands(r, number) || !load_sound(r, number))
             continue;
         shk__query_of_image(r->store, r->words, &query);
         /* Its own entry need not be the one that a search finds. */
@@ -189,12 +217,14 @@ static void restore(struct repair *r, uint32_t number)
     struct shk__place place;
     shk__query_of_image(store, r->words, &query);
     int rc = shk__index_find_locked(store, &query, &place);
-    if (rc == 0 && place.word) {
-        drop(r, SHK_DROP_twin, number);
-        return;
+    if (rc == 0 && place.word && r->fates[shk__entry_slot(place.word)] == RESTORED &&
+        is_newer_than(r, shk__entry_slot(place.word))) {
+        forget(r, SHK_DROP_twin, &query, place.target);
+        place.word = 0;
     }
-    if (rc < 0 || r->report.kept >= store->geometry.capacity) {
-        drop(r, SHK_DROP_excess, number);
+    if (rc < 0 || place.word) {
+        drop(r, rc < 0 ? SHK_DROP_excess : SHK_DROP_twin, number);
+        r->fates[number] = DROPPED;
         return;
     }
     shk__index_overflow_locked(store, &query, place.passed, +1);
@@ -202,43 +232,73 @@ static void restore(struct repair *r, uint32_t number)
          bucket = shk__next_bucket(store, bucket))
         r->needed[bucket]++;
     shk__store(shk__entry_at(store, place.target), shk__entry(number, r->words[0], query.tag));
-    r->kept[number] = true;
-    r->report.kept++;
-    r->report.restored++;
+    r->fates[number] = RESTORED;
+    r->kept++;
 }
 
 static void restore_all(struct repair *r)
 {
     for (uint32_t number = 0; number < r->slots; number++)
-        r->report.kept += r->kept[number];
-    for (uint32_t number = 0; number < r->slots; number++)
-        if (!r->kept[number] && load_sound(r, number))
+        if (r->fates[number] == UNDECIDED && load_sound(r, number))
             restore(r, number);
 }
 
-static void drop_orphans(struct repair *r)
+/* ---------------------------------------------------------------- dropping -- */
+
+static bool is_orphan(const struct repair *r, const struct shk__query *query)
 {
-    for (uint32_t number = 0; number < r->slots; number++) {
+    return query->role && shk__previous_is_named_locked(r->store, query) <= 0;
+}
+
+static bool is_restored_previous(const struct repair *r, const struct shk__query *query)
+{
+    return query->role && r->fates[r->current] == RESTORED;
+}
+
+static bool is_restored(const struct repair *r, const struct shk__query *query)
+{
+    (void)query;
+    return r->fates[r->current] == RESTORED;
+}
+
+static bool is_previous(const struct repair *r, const struct shk__query *query)
+{
+    (void)r;
+    return query->role != 0;
+}
+
+static bool is_any(const struct repair *r, const struct shk__query *query)
+{
+    (void)r;
+    (void)query;
+    return true;
+}
+
+/* Forgets what stands and is chosen, from the last slot on, until no more than `limit` stand. */
+static void forget_some(struct repair *r, enum shk_drop why, uint64_t limit,
+                        bool (*is_chosen)(const struct repair *, const struct shk__query *))
+{
+    for (uint32_t number = r->slots; number-- > 0 && r->kept > limit;) {
         struct shk__query query;
         struct shk__place place;
-        struct shk_record record;
-        uint32_t flags = 0;
-        if (!r->kept[number] || !load_sound(r, number))
+        if (!stands(r, number) || !load_sound(r, number))
             continue;
+        r->current = number;
         shk__query_of_image(r->store, r->words, &query);
-        if (query.role == 0)
-            continue;
-        struct shk__query pair = {.role = 0, .pair = query.pair};
-        shk__query_hash(r->store, &pair);
-        if (shk__index_find_locked(r->store, &pair, &place) == 0 && place.word)
-            shk__slot_describe_locked(r->store, shk__entry_slot(place.word), &record, &flags);
-        if (flags & shk__previous_flag(query.role) ||
-            shk__index_find_locked(r->store, &query, &place) < 0 || !place.word)
-            continue;
-        drop(r, SHK_DROP_orphan, number);
-        forget(r, &query, place.target);
-        r->report.kept--;
+        if (is_chosen(r, &query) && shk__index_find_locked(r->store, &query, &place) == 0 &&
+            place.word)
+            forget(r, why, &query, place.target);
     }
+}
+
+/* What the store has no room for: first what the index had lost, then previous keys. */
+static void drop_excess(struct repair *r)
+{
+    const uint64_t capacity = r->store->geometry.capacity;
+    forget_some(r, SHK_DROP_excess, capacity, is_restored_previous);
+    forget_some(r, SHK_DROP_excess, capacity, is_restored);
+    forget_some(r, SHK_DROP_excess, capacity, is_previous);
+    forget_some(r, SHK_DROP_excess, capacity, is_any);
 }
 
 /* ---------------------------------------------------------------- rebuilding -- */
@@ -277,14 +337,17 @@ static void rebuild_slots(struct repair *r)
     for (uint32_t number = 0; number < r->slots; number++) {
         uint64_t generation = shk__load(&slot_of(r, number)->generation);
         bool sound = load_sound(r, number);
-        if (r->kept[number]) {
+        if (stands(r, number)) {
+            r->report.kept++;
+            r->report.restored += r->fates[number] == RESTORED;
             count_record(r);
             pad(r, number);
             continue;
         }
         if (generation != 0 && generation % 2 == 0 && !sound)
             drop(r, SHK_DROP_damaged, number);
-        shk__slot_retire_locked(store, number, generation % 2 ? generation : generation + 1);
+        /* The upper half of the numbers is reached by damage only, and its end is near. */
+        shk__slot_retire_locked(store, number, (generation | 1) & (UINT64_MAX >> 1));
         shk__store(shk__queue_at(store, tail++), number);
     }
     if (r->slots < store->geometry.slots) { /* an undone insert may have used the next one */
@@ -302,6 +365,19 @@ static void rebuild_slots(struct repair *r)
     shk__store(&ledger->earliest, r->earliest);
     if (last > INT32_MAX || last < r->last_key_id)
         shk__store(&ledger->last_key_id, r->last_key_id);
+}
+
+/* Changes that no commit can have left: whoever asks for them is told that they are lost. */
+static void check_ring(const shk_store *store)
+{
+    uint64_t now = shk__load(&shk__changes(store)->revision);
+    for (uint64_t place = 0; place < SHK_RING; place++) {
+        struct shk_ring_shm *change = shk__ring_at(store, place);
+        uint64_t revision = shk__load(&change->revision), kind = shk__load(&change->kind);
+        if (revision && (revision > now || (revision - 1) % SHK_RING != place ||
+                         kind < SHK_CHANGE_INSERT || kind > SHK_CHANGE_EXPIRE))
+            shk__store(&change->revision, 0);
+    }
 }
 
 static bool changed_records(const struct shk_repair_report *report)
@@ -322,8 +398,11 @@ static void rebuild(struct repair *r)
     find_slots(r);
     drop_twins(r);
     restore_all(r);
-    drop_orphans(r);
+    forget_some(r, SHK_DROP_orphan, 0, is_orphan);
+    drop_excess(r);
+    forget_some(r, SHK_DROP_orphan, 0, is_orphan); /* of pairs that were too many */
     rebuild_slots(r);
+    check_ring(store);
     for (uint32_t bucket = 0; bucket < store->geometry.buckets; bucket++)
         if (shk__load(&shk__bucket(store, bucket)->overflow) != r->needed[bucket])
             shk__store(&shk__bucket(store, bucket)->overflow, r->needed[bucket]);
@@ -342,14 +421,14 @@ int shk__repair_locked(const shk_store *store, struct shk_repair_report *out)
     if (rc < 0)
         return rc;
     r.words = image.words;
-    r.kept = calloc(store->geometry.slots, sizeof *r.kept);
+    r.fates = calloc(store->geometry.slots, sizeof *r.fates);
     r.needed = calloc(store->geometry.buckets, sizeof *r.needed);
-    if (r.kept && r.needed) {
+    if (r.fates && r.needed) {
         rebuild(&r);
         *out = r.report;
     } else
         rc = shk__fail(-ENOMEM, "repair of %u slots", store->geometry.slots);
-    free(r.kept);
+    free(r.fates);
     free(r.needed);
     shk__image_close(store, &image);
     return rc;

@@ -80,6 +80,10 @@ static int copy_quietly(const shk_store *store, shk_snapshot *snapshot)
         slots_free(snapshot);
         if (rc < 0 && rc != SHK_E_CORRUPT)
             return rc;
+        if (before.kind >= SHK_CHANGE_COUNT && before.kind != SHK_CHANGE_REPAIR)
+            return shk__fail(SHK_E_CORRUPT, "the journal of store %d holds an operation of the "
+                                            "unknown kind %llu",
+                             store->info.id, (unsigned long long)before.kind);
         shk__quiet_pause(i);
     }
     return shk__fail(SHK_E_BUSY,

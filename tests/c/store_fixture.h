@@ -174,7 +174,7 @@ static inline struct shk__place place_of(const shk_store *store, const char *cli
 /* ---------------------------------------------------------------- chance -- */
 
 /* The same in every run, unless TEST_SEED says otherwise. */
-static uint64_t chance_state;
+TEST_COMMON uint64_t chance_state;
 
 static inline void chance_start(void)
 {

@@ -48,7 +48,11 @@ const char *__tsan_default_options(void)
 #define TEST_TSAN 0
 #endif
 
+#ifndef TEST_SECONDS
+#ifndef TEST_SECONDS
 #define TEST_SECONDS 120 /* a test that takes longer hangs */
+#endif
+#endif
 #define TEST_SKIPPED 77
 
 struct test {
@@ -61,7 +65,10 @@ struct test {
 
 /* ---------------------------------------------------------------- checks -- */
 
-static bool test_is_grouped; /* this process belongs to a test's process group */
+/* One for all files of a program. */
+#define TEST_COMMON __attribute__((weak))
+
+TEST_COMMON bool test_is_grouped; /* this process belongs to a test's process group */
 
 /* Ends the whole test: others would wait for this process's next step. */
 static _Noreturn inline __attribute__((format(printf, 3, 4))) void
@@ -108,7 +115,7 @@ struct test_kept {
         int id;
     } ids[TEST_KEPT_MAX];
 };
-static struct test_kept *test_kept; /* shared with every child */
+TEST_COMMON struct test_kept *test_kept; /* shared with every child */
 
 /* Memory that later children share, zeroed. */
 static inline void *test_shared(size_t size)

@@ -17,6 +17,8 @@
 #define CANARY 0xA5
 
 static shk_store *writer, *reader;
+static shk_store *other;          /* a sound one, to copy from and to */
+static unsigned char other_image[1 << 17];
 static unsigned char *bytes;      /* the writer's mapping */
 static unsigned char image[1 << 16];
 static size_t size;
@@ -105,6 +107,22 @@ static void choose_clients(void)
     }
 }
 
+/* As large as the other's layout needs, with three pairs. */
+static void open_other(void)
+{
+    struct shk_address address = {.key = IPC_PRIVATE};
+    struct shk_shape shape = {CAPACITY, 0, KEY_SIZE, 0600};
+    struct shk_info info;
+    CHECK_CODE(shk_store_open(SHK_CREATE, &address, &shape, &access_, &other), 0);
+    shk_store_info(other, &info);
+    test_keep_segment(info.id);
+    test_keep_set(info.semaphore_id);
+    for (unsigned i = 0; i < 3; i++)
+        CHECK_CODE(put(other, clients[i], 0), 0);
+    CHECK(other->geometry.total_size <= sizeof other_image);
+    memcpy(other_image, other->base, other->geometry.total_size);
+}
+
 /* Seven pairs, one in the second bucket, one revoked; every slot used. */
 static void open_store(void)
 {
@@ -114,7 +132,7 @@ static void open_store(void)
     CHECK_CODE(shk_store_open(SHK_CREATE, &address, &shape, &access_, &writer), 0);
     shk_store_info(writer, &info);
     if (test_kept->count > TEST_KEPT_MAX - 8)
-        test_kept->count = 3; /* the earlier stores are gone; the bystanders stay */
+        test_kept->count = 7; /* the earlier stores are gone; bystanders and the other stay */
     test_keep_segment(info.id);
     test_keep_set(info.semaphore_id);
     memset(writer->hash_key, 0, sizeof writer->hash_key);
@@ -136,6 +154,8 @@ static void open_store(void)
     memcpy(image, bytes, size);
     guard(writer);
     guard(reader);
+    if (!other)
+        open_other();
 }
 
 static void close_store(void)
@@ -159,11 +179,97 @@ static void check_code(const char *call, int rc)
     static const int codes[] = {0, SHK_E_INVALID /* the header may name another key size */,
                                 SHK_E_ABSENT, SHK_E_REVOKED, SHK_E_EXPIRED, SHK_E_FULL,
                                 SHK_E_EXHAUSTED, SHK_E_REMOVED, SHK_E_CORRUPT,
-                                SHK_E_INCOMPATIBLE, SHK_E_TIMEOUT, SHK_E_BUSY};
+                                SHK_E_INCOMPATIBLE, SHK_E_TIMEOUT, SHK_E_BUSY, SHK_E_MOVED,
+                                SHK_E_CHANGES_LOST, SHK_E_EXISTS, SHK_E_CONFLICT};
     for (size_t i = 0; i < sizeof codes / sizeof *codes; i++)
         if (rc == codes[i])
             return;
     FAIL("%s is %d (%s: %s)", call, rc, shk_error_message(rc), shk_error_detail());
+}
+
+static void walk(const shk_store *store)
+{
+    shk_cursor *cursor;
+    struct shk_pair pair;
+    unsigned count = 0;
+    int rc;
+    CHECK_CODE(shk_cursor_open(store, &cursor), 0);
+    while ((rc = shk_cursor_next(cursor, &pair)) == 1) {
+        CHECK(pair.client.size < 12 && pair.server.size < 12);
+        CHECK(++count <= 2 * SHK_WAYS * 2); /* at most each entry from each of two homes */
+    }
+    check_code("cursor", rc);
+    shk_cursor_close(cursor);
+}
+
+/* Through a const handle: a reader's, whoever's it is. */
+static void take_snapshot(const shk_store *store)
+{
+    shk_snapshot *snapshot;
+    int rc = shk_store_snapshot((shk_store *)(uintptr_t)store, &snapshot);
+    check_code("snapshot", rc);
+    if (rc < 0)
+        return;
+    CHECK(shk_snapshot_count(snapshot) <= CAPACITY);
+    for (size_t i = 0; i < shk_snapshot_count(snapshot); i++) {
+        struct shk_pair pair;
+        struct shk_record record;
+        const void *key;
+        shk_snapshot_record(snapshot, i, &pair, &record, &key);
+        CHECK(pair.client.size < 12 && pair.server.size < 12);
+        CHECK(record.key_length >= 1 && record.key_length <= KEY_SIZE);
+    }
+    shk_snapshot_free(snapshot);
+}
+
+static void read_changes(const shk_store *store)
+{
+    static struct shk_change changes[SHK_RING + 8];
+    uint64_t revision = 0, now;
+    check_code("revision", shk_store_revision(store, &revision));
+    const uint64_t since[] = {0, revision, revision - 1, revision - 4, revision - SHK_RING};
+    for (size_t i = 0; i < sizeof since / sizeof *since; i++) {
+        int rc = shk_store_changes(store, since[i], changes, i % 2 ? SHK_RING + 8 : 4);
+        if (rc < 0)
+            check_code("changes", rc);
+        CHECK(rc <= (int)SHK_RING);
+        for (int n = 0; n < rc; n++)
+            CHECK(changes[n].client_size < 12 && changes[n].server_size < 12);
+    }
+    check_code("wait", shk_store_wait(store, revision, 1000, NULL, &now));
+    check_code("wait", shk_store_wait(store, 0, 1000, NULL, &now));
+}
+
+/* Batches, walks and what tells about the store. */
+static void read_more(const shk_store *store)
+{
+    struct shk_pair pairs[CAPACITY];
+    unsigned char keys[CAPACITY][KEY_SIZE + 1];
+    uint32_t lengths[CAPACITY];
+    int results[CAPACITY];
+    size_t length;
+    memset(keys, CANARY, sizeof keys);
+    for (unsigned i = 0; i < CAPACITY; i++) {
+        pairs[i] = (struct shk_pair){text(clients[i]), text("server")};
+        for (int32_t id = 0; id < 3; id++)
+            check_code("get_key_by_id",
+                       shk_store_get_key_by_id(store, pairs[i].client, pairs[i].server,
+                                               id * (int32_t)i, keys[i], KEY_SIZE, &length));
+    }
+    int rc = shk_store_get_many(store, pairs, CAPACITY, keys, KEY_SIZE, lengths, results);
+    if (rc < 0)
+        check_code("get_many", rc);
+    CHECK(keys[CAPACITY - 1][KEY_SIZE] == CANARY && rc <= (int)CAPACITY);
+    walk(store);
+    take_snapshot(store);
+    read_changes(store);
+    const void *slots;
+    uint64_t count = 0;
+    check_code("slots", shk_store_slots(store, &slots, &count));
+    CHECK(count <= SLOTS);
+    struct shk_successor to = {.id = 0};
+    check_code("successor", shk_store_successor(store, &to));
+    CHECK(memchr(to.name, 0, sizeof to.name));
 }
 
 static void read_all(const shk_store *store)
@@ -184,6 +290,7 @@ static void read_all(const shk_store *store)
     }
     struct shk_stats stats;
     check_code("stats", shk_store_stats(store, &stats));
+    read_more(store);
 }
 
 static void verify(shk_store *store)
@@ -208,12 +315,87 @@ static void write_all(shk_store *store)
     }
 }
 
-static void try_handles(void)
+static void write_more(shk_store *store)
+{
+    struct shk_item items[3];
+    struct shk_pair pairs[3];
+    struct shk_record record;
+    unsigned char key[KEY_SIZE];
+    uint64_t count;
+    for (unsigned i = 0; i < 3; i++) {
+        pairs[i] = (struct shk_pair){text(clients[i + 2]), text("server")};
+        items[i] = (struct shk_item){pairs[i], {.key = {"k", 1}, .key_id = -1, .ttl = i}, 0};
+    }
+    struct shk_put what = {.key = {"k", 1}, .key_id = -1, .condition = SHK_IF_ABSENT};
+    check_code("put if absent", shk_store_put(store, pairs[1].client, pairs[1].server, &what, NULL));
+    what.condition = SHK_IF_KEY_ID;
+    check_code("put if key id", shk_store_put(store, pairs[2].client, pairs[2].server, &what, NULL));
+    check_code("touch", shk_store_touch(store, pairs[0].client, pairs[0].server, 1));
+    check_code("pop", shk_store_pop(store, pairs[0].client, pairs[0].server, &record, key,
+                                    sizeof key));
+    check_code("put_many", shk_store_put_many(store, items, 3));
+    check_code("delete_many", shk_store_delete_many(store, pairs, 2, &count));
+    check_code("purge", shk_store_purge_expired(store, &count));
+    take_snapshot(store);
+    if (random_below(2))
+        check_code("clear", shk_store_clear(store, &count));
+}
+
+static void restore_other(void)
+{
+    memcpy(other->base, other_image, other->geometry.total_size);
+}
+
+/* From and to the damaged store; it ends as it was before. */
+static void copy_both_ways(const unsigned char *damaged)
+{
+    uint64_t count;
+    struct shk_ledger_shm *ledger = shk__ledger(other);
+    memset(other->base + other->geometry.buckets_offset, 0,
+           other->geometry.total_size - other->geometry.buckets_offset);
+    memset(ledger, 0, sizeof *ledger);
+    check_code("copy_to from it", shk_store_copy_to(writer, other, &count));
+    restore_other();
+    memcpy(bytes, damaged, size);
+    shk__ledger(writer)->records = shk__ledger(writer)->previous = 0;
+    check_code("copy_to to it", shk_store_copy_to(other, writer, &count));
+    restore_other();
+    memcpy(bytes, damaged, size);
+}
+
+/* Whatever it was, it can be repaired, unless it is not a living store any more, or this
+ * process, which lives, seems to hold its lock. */
+static void repair(shk_store *store)
+{
+    struct shk_repair_report report;
+    struct shk_report found;
+    int rc = shk_store_repair(store, &report);
+    check_code("repair", rc);
+    if (rc < 0) {
+        if (rc != SHK_E_TIMEOUT && rc != SHK_E_REMOVED && /* an opener had condemned it */
+            shk__header(store)->state == SHK_STATE_LIVE)
+            FAIL("repair is %d (%s: %s)", rc, shk_error_message(rc), shk_error_detail());
+        return;
+    }
+    CHECK_CODE(shk_store_verify(store, &found), 0);
+    for (int i = 0; i < SHK_CHECK_COUNT; i++)
+        if (found.faults[i])
+            FAIL("after a repair: %s: %llu faults, the first at %llu",
+                 shk_check_name((enum shk_check)i), (unsigned long long)found.faults[i],
+                 (unsigned long long)found.first[i]);
+}
+
+static void try_handles(const unsigned char *damaged)
 {
     read_all(reader);
     verify(reader);
     write_all(writer);
     verify(writer);
+    write_more(writer);
+    memcpy(bytes, damaged, size);
+    copy_both_ways(damaged);
+    repair(writer);
+    memcpy(bytes, damaged, size);
 }
 
 static void try_opening(const struct shk_access *access, int id)
@@ -250,7 +432,7 @@ static void round_trip(const unsigned char *damaged, bool opening, bool destroyi
         }
         memcpy(bytes, damaged, size);
     }
-    try_handles();
+    try_handles(damaged);
     if (destroying) {
         check_code("destroy", shk_store_destroy(writer));
         read_all(reader);
@@ -276,9 +458,10 @@ static void finish(void)
 {
     bystanders_check();
     close_store();
+    shk_store_close(other);
 }
 
-/* The ring is written and never read: its ends will do. */
+/* Each entry of the ring is read alike: its ends will do. */
 static bool is_ring_middle(size_t at)
 {
     const struct shk__geometry *g = &writer->geometry;
@@ -378,7 +561,9 @@ static void random_journals(void)
         if (random_below(2)) /* it seems to have been committed */
             *entry = j->new_word;
         if (random_below(4) == 0)
-            *((uint64_t *)j + random_below(11)) = interesting();
+            *((uint64_t *)j + random_below(13)) = interesting();
+        if (random_below(4) == 0)
+            j->previous[random_below(2)] = random_below(2 * SHK_WAYS + 2);
         round_trip(damaged, false, i % 16 == 0);
     }
     finish();
@@ -396,8 +581,10 @@ static void foreign_sets(void)
                                 UINT32_MAX, INT32_MAX, UINT32_C(0x80000000), 0};
         header->semaphore_id_plus_one = ids[i % 6] + 1;
         const uint64_t states[] = {SHK_STATE_LIVE, SHK_STATE_MAKING, SHK_STATE_DEAD,
-                                   SHK_STATE_REMOVED};
-        header->state = states[i / 6 % 4];
+                                   SHK_STATE_REMOVED, SHK_STATE_MOVED};
+        header->state = states[i / 6 % 5];
+        header->successor.name_size = (uint32_t)interesting();
+        memset(header->successor.name, 'x', sizeof header->successor.name);
         ((struct shk_lock_shm *)(damaged + 1024))->word = 1 + random_below(SHK_WRITERS_MAX);
         if (random_below(3) == 0)
             memset(header->store_id, 0, sizeof header->store_id);

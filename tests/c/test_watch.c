@@ -23,6 +23,7 @@ static struct timespec nap_time(uint64_t duration)
 #define EVER UINT64_MAX
 
 static shk_store *store; /* writable */
+static shk_store *another, *target; /* static, so that no child leaks them */
 static struct shk_info info;
 
 static shk_store *create(void)
@@ -38,12 +39,11 @@ static shk_store *create(void)
     return made;
 }
 
-static shk_store *open_another(bool readonly)
+static shk_store *open_reader(void)
 {
-    struct shk_access access = {.readonly = readonly, .lock_timeout = 30 * SHK_SECOND};
-    shk_store *opened;
-    CHECK_CODE(shk_store_from_id(info.id, &access, &opened), 0);
-    return opened;
+    struct shk_access access = {.readonly = true};
+    CHECK_CODE(shk_store_from_id(info.id, &access, &another), 0);
+    return another;
 }
 
 static uint64_t revision_of(const shk_store *s)
@@ -109,7 +109,7 @@ static void many_waiters_see_each_change(void)
     store = create();
     for (int i = 0; i < WAITERS; i++)
         if ((pids[i] = test_fork()) == 0) {
-            const shk_store *mine = i % 2 ? open_another(true) : store;
+            const shk_store *mine = i % 2 ? open_reader() : store;
             test_step(ready);
             for (uint64_t seen = 0; seen < CHANGES;) {
                 struct shk_change changes[CHANGES];
@@ -207,11 +207,11 @@ static void the_end_of_a_store_wakes_all(void)
         pid_t pids[3];
         uint32_t *ready = test_shared(sizeof *ready);
         bool moves = round % 2;
-        shk_store *target = create();
+        target = create();
         store = create();
         for (int i = 0; i < 3; i++)
             if ((pids[i] = test_fork()) == 0) {
-                const shk_store *mine = i ? open_another(true) : store;
+                const shk_store *mine = i ? open_reader() : store;
                 uint64_t out;
                 test_step(ready);
                 CHECK_CODE(shk_store_wait(mine, 0, EVER, NULL, &out),
@@ -235,7 +235,7 @@ static void removal_by_hand_is_noticed(void)
 {
     uint64_t out;
     store = create();
-    shk_store *reader = open_another(true);
+    const shk_store *reader = open_reader();
     CHECK(shmctl(info.id, IPC_RMID, NULL) == 0);
     CHECK_CODE(shk_store_wait(store, 0, EVER, NULL, &out), SHK_E_REMOVED);
     CHECK_CODE(shk_store_wait(reader, 0, EVER, NULL, &out), SHK_E_REMOVED);
@@ -294,7 +294,7 @@ static void overrun_is_told_and_nothing_is_torn(void)
     for (int i = 0; i < READERS; i++)
         if ((pids[i] = test_fork()) == 0) {
             static struct shk_change changes[SHK_RING];
-            const shk_store *mine = i ? open_another(true) : store;
+            const shk_store *mine = i ? open_reader() : store;
             srand((unsigned)i);
             while (!shk__load(over)) {
                 /* The oldest that are still there, or just no longer. */
@@ -484,7 +484,7 @@ static void start_waiters(pid_t pids[2], uint64_t since, uint32_t *ready)
     uint32_t before = shk__load(ready);
     for (int i = 0; i < 2; i++)
         if ((pids[i] = test_fork()) == 0) {
-            const shk_store *mine = i ? open_another(true) : store;
+            const shk_store *mine = i ? open_reader() : store;
             test_step(ready);
             CHECK_EQUAL(wait_beyond(mine, since), since + 1);
             struct shk_change seen;
@@ -563,7 +563,7 @@ static void whoever_is_about_to_sleep_misses_nothing(void)
     for (int event = 0; event < 3; event++) {
         static const int ends[] = {0, SHK_E_REMOVED, SHK_E_MOVED};
         int status;
-        shk_store *target = create();
+        target = create();
         store = create();
         pid_t pid = test_fork();
         if (pid == 0) {
@@ -597,7 +597,7 @@ static void recovery_hides_no_change(void)
     store = create();
     uint64_t n = 1;
     unsigned steps = steps_to_end(n++, done);
-    for (unsigned point = 0; point < steps; point += steps / 8, n++) {
+    for (unsigned point = 0; point < steps; point += steps / 4, n++) {
         pid_t pid = start_writer(0, recovered);
         kill_after_revision(n, point, done);
         for (; !shk__load(recovered); looks++) {

@@ -1,298 +1,220 @@
-/* stepper.c: a kill at every instruction that changed the segment.
+/* stepper.c: a kill at every instruction that changed a store.
  *
- * A child performs one operation under PTRACE_SINGLESTEP. After each instruction its
- * segment is compared with what it was before; each new image is what a SIGKILL there
- * would leave. The image is put into a second segment, the laboratory, where
- *   - a read-only handle must see the old or the new state of the pair, and once new
- *     never old again; verify() through it must be clean, journal and all;
- *   - a writable handle must recover: verify() clean, the state as the reader saw it,
- *     the key of the other state nowhere in the segment, and the next write works.
- *
- * The recovery is stepped too: from each of the images of one operation (thinned out by
- * --every), each image of its recovery goes through the same laboratory.
- *
- *   stepper [--every N]     prints the points; exit 1 at the first that is wrong
+ * Each operation runs under PTRACE_SINGLESTEP. After each instruction its segment is compared
+ * with what it was before; each new image is what a SIGKILL there would leave. It goes to the
+ * laboratory, in a segment of its own: what a reader sees, recovery, verify(), the next write.
+ *   --every N   steps the recovery of every Nth image too: a recovery may be killed as well
+ *   --kills N   kills for real, at every Nth of all these points, and examines the very segment
+ *   --only NAME one operation
+ * It prints the points, all of which were examined; exit 1 at the first that is wrong.
  */
-#include "test.h"
+#define TEST_SECONDS 7200 /* it is one long test */
+#include "laboratory.h"
+#include "making.h"
+#include "stepping.h"
 
-#include <sys/ptrace.h>
+static size_t every = 16, kills_every; /* 0: none */
+static const char *only;
+static size_t points, crossed, killed;
 
-#include "store.h"
+/* --------------------------------------------------------------- one process -- */
 
-#define PAIRS 12
-#define OLD_KEY "OLD-key-of-the-pair-being-changed"
-#define NEW_KEY "new-KEY-of-the-pair-being-changed"
-#define OTHER_KEY "key-of-a-bystander"
-
-static struct shk_bytes text(const char *string)
-{
-    return (struct shk_bytes){string, strlen(string)};
-}
-
-static int put(shk_store *store, const char *client, const char *key)
-{
-    struct shk_put what = {.key = text(key), .key_id = SHK_KEY_ID_NEXT};
-    return shk_store_put(store, text(client), text("s"), &what, NULL);
-}
-
-static int insert(shk_store *store)
-{
-    return put(store, "absent", NEW_KEY);
-}
-
-static int overwrite(shk_store *store)
-{
-    return put(store, "target", NEW_KEY);
-}
-
-static int rotate(shk_store *store)
-{
-    struct shk_record about;
-    char key[128];
-    return shk_store_rotate(store, text("target"), text("s"),
-                            &(struct shk_rotation){.new_key = text(NEW_KEY)}, &about, key, sizeof key);
-}
-
-static int revoke_pair(shk_store *store)
-{
-    return shk_store_revoke(store, text("target"), text("s"));
-}
-
-static int delete_pair(shk_store *store)
-{
-    return shk_store_delete(store, text("target"), text("s"));
-}
-
-static int recover(shk_store *store)
-{
-    int rc = shk__store_begin(store);
-    if (rc == 0)
-        shk__store_end(store);
-    return rc;
-}
-
-/* What a reader finds: the key, "revoked", or "" where the pair is absent. */
-static const struct operation {
-    const char *name, *client, *before, *after;
-    int (*run)(shk_store *);
-} operations[] = {
-    {"insert", "absent", "", NEW_KEY, insert},
-    {"overwrite", "target", OLD_KEY, NEW_KEY, overwrite},
-    {"rotate", "target", OLD_KEY, NEW_KEY, rotate},
-    {"revoke", "target", OLD_KEY, "revoked", revoke_pair},
-    {"delete", "target", OLD_KEY, "", delete_pair},
+struct run {
+    const struct operation *operation; /* NULL: only the recovery */
+    const struct stage *stage;
+    unsigned char *last;
+    struct images *images; /* NULL: count them until */
+    size_t seen, stop_after;
+    shk_store *store, *target; /* of the child */
 };
 
-static int segment, laboratory; /* ids */
-static unsigned char *lab;      /* the laboratory's mapping */
-static size_t size;
-static const struct shk_access access_rw = {.lock_timeout = 5000000000};
-static const struct shk_access access_ro = {.readonly = true};
-
-static void read_state(const shk_store *store, const char *client, char state[129])
+/* A handle with its token, and without the recovery that a write would begin with. */
+static shk_store *take_seat(int id)
 {
-    size_t length = 0;
-    int rc = shk_store_get_key(store, text(client), text("s"), state, 128, &length);
-    if (rc == SHK_E_REVOKED)
-        strcpy(state, "revoked");
-    else if (rc == SHK_E_ABSENT)
-        *state = 0;
-    else {
-        CHECK_CODE(rc, 0);
-        state[length] = 0;
-    }
-}
-
-static void check_sound(shk_store *store, const char *where)
-{
-    struct shk_report report;
-    CHECK_CODE(shk_store_verify(store, &report), 0);
-    for (int i = 0; i < SHK_CHECK_COUNT; i++)
-        if (report.faults[i])
-            FAIL("%s: %s: %llu faults, the first at %llu", where, shk_check_name((enum shk_check)i),
-                 (unsigned long long)report.faults[i], (unsigned long long)report.first[i]);
-}
-
-static void check_bystanders(const shk_store *store)
-{
-    char client[12], state[129];
-    for (unsigned i = 0; i < PAIRS; i++) {
-        (void)snprintf(client, sizeof client, "c%u", i);
-        read_state(store, client, state);
-        CHECK(strcmp(state, OTHER_KEY) == 0);
-    }
-}
-
-/* One image through the laboratory. *is_new: what the images before it have shown. */
-static void examine(const struct operation *op, const unsigned char *image, bool *is_new)
-{
-    char state[129], again[129];
     shk_store *store;
-    memcpy(lab, image, size);
-    ((struct shk_lock_shm *)(lab + 1024))->word = 0; /* its owner's death was noticed */
-
-    CHECK_CODE(shk_store_from_id(laboratory, &access_ro, &store), 0);
-    read_state(store, op->client, state);
-    bool now_new = strcmp(state, op->after) == 0;
-    if (!now_new && strcmp(state, op->before) != 0)
-        FAIL("%s: a reader sees '%s'", op->name, state);
-    if (*is_new && !now_new)
-        FAIL("%s: a reader sees the old state again", op->name);
-    *is_new = now_new;
-    check_bystanders(store);
-    check_sound(store, "before recovery");
-    shk_store_close(store);
-
-    CHECK_CODE(shk_store_from_id(laboratory, &access_rw, &store), 0);
-    check_sound(store, "after recovery");
-    read_state(store, op->client, again);
-    if (strcmp(state, again) != 0)
-        FAIL("%s: recovery turned '%s' into '%s'", op->name, state, again);
-    check_bystanders(store);
-    const char *gone = now_new ? op->before : op->after;
-    if (strcmp(gone, OLD_KEY) == 0 && op->run == revoke_pair)
-        gone = ""; /* a revoked pair keeps its key */
-    if (*gone && strcmp(gone, "revoked") != 0 && memmem(lab, size, gone, strlen(gone)))
-        FAIL("%s: the key of the %s state is still there", op->name, now_new ? "old" : "new");
-    CHECK_CODE(put(store, "next", "next"), 0);
-    CHECK_CODE(shk_store_delete(store, text("next"), text("s")), 0);
-    check_sound(store, "after the next writes");
-    shk_store_close(store);
+    CHECK_CODE(shk_store_from_id(id, &store_writing, &store), 0);
+    CHECK(shk__lock_acquire(&store->lock, SHK_SECOND) >= 0);
+    shk__lock_release(&store->lock);
+    return store;
 }
 
-/* ------------------------------------------------------------------ stepping -- */
-
-struct images {
-    unsigned char *bytes;
-    size_t count, room;
-};
-
-static void keep(struct images *images, const unsigned char *image)
+static void ready(void *context)
 {
-    if (images->count == images->room) {
-        images->room = images->room ? 2 * images->room : 256;
-        images->bytes = realloc(images->bytes, images->room * size);
-        CHECK(images->bytes);
+    struct run *run = context;
+    run->store = take_seat(run->stage->ids[0]);
+    run->target = run->stage->sizes[1] ? take_seat(run->stage->ids[1]) : NULL;
+}
+
+static int work(void *context)
+{
+    struct run *run = context;
+    if (!run->operation) {
+        int rc = recover(run->store);
+        return rc == SHK_E_MOVED ? 0 : rc;
     }
-    memcpy(images->bytes + images->count++ * size, image, size);
+    return run->operation->run(run->store, run->target, run->operation->steps);
 }
 
-static void wait_for_stop(pid_t pid, int *signal_number)
+static bool look_for_change(void *context)
 {
-    int status;
-    CHECK(waitpid(pid, &status, 0) == pid);
-    if (!WIFSTOPPED(status))
-        FAIL("the stepped child ended with wait status %#x", (unsigned)status);
-    *signal_number = WSTOPSIG(status);
+    struct run *run = context;
+    if (stage_is(run->stage, run->last))
+        return false;
+    stage_save(run->stage, run->last);
+    run->seen++;
+    if (run->images)
+        images_keep(run->images, run->last);
+    return run->seen == run->stop_after;
 }
 
-/* Runs op on what `start` holds; every image that it makes, in order. */
-static size_t step(int (*run)(shk_store *), const unsigned char *start, struct images *out)
+/* Nobody holds it: its owner's death was noticed. */
+static void free_lock(const struct stage *stage)
 {
-    unsigned char *shared = shmat(segment, NULL, 0);
-    unsigned char *last = malloc(size);
-    size_t steps = 0;
-    int signal_number;
-    CHECK(shared != (void *)-1 && last);
-    memcpy(shared, start, size);
-    ((struct shk_lock_shm *)(shared + 1024))->word = 0;
-    pid_t pid = test_fork();
-    if (pid == 0) {
-        /* The token, without the recovery that a write would begin with. */
-        struct shk_journal_shm *journal = (struct shk_journal_shm *)(shared + 1088);
-        uint64_t kind = journal->kind;
-        shk_store *store;
-        CHECK_CODE(shk_store_from_id(segment, &access_rw, &store), 0);
-        journal->kind = 0;
-        CHECK_CODE(shk__store_begin(store), 0);
-        shk__store_end(store);
-        journal->kind = kind;
-        CHECK(ptrace(PTRACE_TRACEME, 0, NULL, NULL) == 0);
-        CHECK(raise(SIGSTOP) == 0);
-        int rc = run(store);
-        (void)raise(SIGSTOP);
-        _exit(rc < 0);
+    for (int i = 0; i < 2; i++)
+        if (stage->sizes[i])
+            ((struct shk_lock_shm *)(stage->maps[i] + 1024))->word = 0;
+}
+
+/* Runs what `run` says on what `start` holds; true if it came to its end. */
+static bool step(struct run *run, const unsigned char *start, size_t *steps)
+{
+    bool done;
+    stage_load(run->stage, start);
+    free_lock(run->stage);
+    run->seen = 0;
+    pid_t pid = stepping_start(ready, work, run);
+    stage_save(run->stage, run->last);
+    *steps = stepping_run(pid, look_for_change, run, &done);
+    if (done)
+        stepping_finish(pid);
+    else
+        stepping_kill(pid);
+    return done;
+}
+
+/* ------------------------------------------------------------- one operation -- */
+
+/* The points that `model` has passed once more, each by SIGKILL, in the store itself. state: what
+ * it must be in, exactly or at least. */
+static size_t kill_at(const struct laboratory *lab, const struct run *model,
+                      const unsigned char *start, unsigned state, bool exactly)
+{
+    struct laboratory here = *lab;
+    size_t done = 0;
+    here.stage = *model->stage;
+    for (size_t point = 1; kills_every && point <= model->seen; point += kills_every) {
+        struct run run = *model;
+        unsigned found = state;
+        size_t steps;
+        run.images = NULL;
+        run.stop_after = point;
+        if (step(&run, start, &steps))
+            break; /* a clock was read that did not change */
+        laboratory_examine(&here, &found, exactly);
+        done++;
     }
-    wait_for_stop(pid, &signal_number);
-    memcpy(last, shared, size);
-    do {
-        CHECK(ptrace(PTRACE_SINGLESTEP, pid, NULL, NULL) == 0);
-        wait_for_stop(pid, &signal_number);
-        steps++;
-        if (memcmp(last, shared, size) != 0) {
-            memcpy(last, shared, size);
-            keep(out, last);
-        }
-    } while (signal_number == SIGTRAP);
-    CHECK_EQUAL(signal_number, SIGSTOP);
-    CHECK(ptrace(PTRACE_CONT, pid, NULL, NULL) == 0);
-    test_join(pid);
-    CHECK(shmdt(shared) == 0);
+    killed += done;
+    return done;
+}
+
+/* From one image: each image of its recovery. Real kills in them. */
+static size_t cross(const struct laboratory *lab, const struct stage *stage, unsigned char *last,
+                    const unsigned char *image, unsigned state)
+{
+    struct images images = {.size = stage_size(stage)};
+    struct run run = {.stage = stage, .last = last, .images = &images};
+    size_t steps;
+    CHECK(step(&run, image, &steps));
+    for (size_t i = 0; i < images.count; i++) {
+        stage_load(&lab->stage, images.bytes + i * images.size);
+        free_lock(&lab->stage);
+        laboratory_examine(lab, &state, true);
+    }
+    crossed += images.count;
+    free(images.bytes);
+    return kill_at(lab, &run, image, state, true);
+}
+
+static void step_operation(const struct operation *operation)
+{
+    shk_store *store = store_make(CAPACITY, 0, 0);
+    shk_store *target = operation->moves ? store_make(CAPACITY, 0, 0) : NULL;
+    prepare_bystanders(store);
+    operation->prepare(store);
+    struct stage stage = stage_of(store, target), mirror = stage_like(&stage);
+    struct images images = {.size = stage_size(&stage)};
+    unsigned char *base = malloc(images.size), *last = malloc(images.size);
+    CHECK(base && last);
+    stage_save(&stage, base);
+    static struct laboratory lab;
+    laboratory_open(&lab, operation, &mirror, base);
+
+    struct run run = {.operation = operation, .stage = &stage, .last = last, .images = &images};
+    unsigned state = 0, *states = NULL;
+    size_t steps;
+    CHECK(step(&run, base, &steps));
+    states = calloc(images.count + 1, sizeof *states);
+    CHECK(states && images.count > 10);
+    for (size_t i = 0; i < images.count; i++) {
+        stage_load(&mirror, images.bytes + i * images.size);
+        free_lock(&mirror);
+        laboratory_examine(&lab, &state, false);
+        states[i] = state;
+    }
+    laboratory_examine_end(&lab, images.bytes + (images.count - 1) * images.size);
+    points += images.count;
+    printf("%-25s %6zu instructions, %4zu images", operation->name, steps, images.count);
+    size_t kills = kill_at(&lab, &run, base, 0, false);
+    for (size_t i = 0; i < images.count; i += every)
+        kills += cross(&lab, &stage, last, images.bytes + i * images.size, states[i]);
+    printf(", %4zu kills\n", kills);
+    (void)fflush(stdout);
+
+    free(images.bytes);
+    free(states);
+    free(base);
     free(last);
-    return steps;
+    (void)shk_store_destroy(store);
+    if (target)
+        (void)shk_store_destroy(target);
+    shk_store_close(store);
+    shk_store_close(target);
+    stage_free(&mirror);
+    stage_free(&stage);
 }
-
-static size_t every = 8;
 
 static void every_instruction(void)
 {
-    struct shk_address address = {.key = IPC_PRIVATE};
-    struct shk_shape shape = {.capacity = 21, .mode = 0600};
-    struct shk_info info;
-    shk_store *store;
-    CHECK_CODE(shk_store_open(SHK_CREATE, &address, &shape, &access_rw, &store), 0);
-    shk_store_info(store, &info);
-    segment = test_keep_segment(info.id);
-    test_keep_set(info.semaphore_id);
-    size = store->geometry.total_size;
-    laboratory = test_keep_segment(shmget(IPC_PRIVATE, size, 0600));
-    lab = shmat(laboratory, NULL, 0);
-    CHECK(lab != (void *)-1);
-    for (unsigned i = 0; i < PAIRS; i++) {
-        char client[12];
-        (void)snprintf(client, sizeof client, "c%u", i);
-        CHECK_CODE(put(store, client, OTHER_KEY), 0);
-        CHECK_CODE(put(store, client, OTHER_KEY), 0);
-    }
-    CHECK_CODE(put(store, "target", OLD_KEY), 0);
-    unsigned char *base = malloc(size);
-    CHECK(base);
-    memcpy(base, store->base, size);
-    shk_store_close(store);
-
-    size_t points = 0, crossed = 0;
-    for (size_t i = 0; i < sizeof operations / sizeof *operations; i++) {
-        const struct operation *op = &operations[i];
-        struct images images = {0};
-        bool is_new = false;
-        size_t steps = step(op->run, base, &images);
-        for (size_t at = 0; at < images.count; at++)
-            examine(op, images.bytes + at * size, &is_new);
-        CHECK(is_new);
-        printf("%-10s %6zu instructions, %4zu images\n", op->name, steps, images.count);
-        points += images.count;
-        for (size_t at = 0; at < images.count; at += every) {
-            struct images recovery = {0};
-            (void)step(recover, images.bytes + at * size, &recovery);
-            is_new = false;
-            for (size_t r = 0; r < recovery.count; r++)
-                examine(op, recovery.bytes + r * size, &is_new);
-            crossed += recovery.count;
-            free(recovery.bytes);
-        }
-        free(images.bytes);
-    }
-    printf("%zu points of operations, all of them; %zu of recoveries (from every %zu. image)\n",
-           points, crossed, every);
+    for (size_t i = 0; i < operations_count; i++)
+        if (!only || strcmp(only, operations[i].name) == 0)
+            step_operation(&operations[i]);
+    if (!only || strcmp(only, "create") == 0)
+        points += step_creation(kills_every, &killed);
+    if (!only || strcmp(only, "destroy") == 0)
+        points += step_destruction(kills_every, &killed);
+    printf("%zu points of operations, all of them; %zu of recoveries, from every %zu. point; "
+           "%zu real kills\n",
+           points, crossed, every, killed);
     (void)fflush(stdout);
-    CHECK(points >= 150 && crossed >= 150);
-    free(base);
+    CHECK(only || points >= 1500);
 }
 
 int main(int argc, char **argv)
 {
     static const struct test tests[] = {TEST(every_instruction)};
-    if (argc == 3 && strcmp(argv[1], "--every") == 0)
-        every = (size_t)strtoul(argv[2], NULL, 10);
+    cpu_set_t one; /* a step is two switches between two processes */
+    CPU_ZERO(&one);
+    CPU_SET((size_t)sched_getcpu(), &one);
+    (void)sched_setaffinity(0, sizeof one, &one);
+    for (int i = 1; i + 1 < argc; i += 2) {
+        if (strcmp(argv[i], "--every") == 0)
+            every = (size_t)strtoul(argv[i + 1], NULL, 10);
+        else if (strcmp(argv[i], "--kills") == 0)
+            kills_every = (size_t)strtoul(argv[i + 1], NULL, 10);
+        else if (strcmp(argv[i], "--only") == 0)
+            only = argv[i + 1];
+        else
+            FAIL("%s is none of --every, --kills, --only", argv[i]);
+    }
     return TEST_MAIN(1, argv, tests);
 }
