@@ -1350,7 +1350,7 @@ class MessageQueue:
     def send(
         self,
         message: Buffer,
-        type: SupportsIndex = 1,  # noqa: A002
+        type: SupportsIndex = 1,
         *,
         timeout: float | None = None,
     ) -> None:
@@ -1366,7 +1366,7 @@ class MessageQueue:
 
     def receive(
         self,
-        type: SupportsIndex = 0,  # noqa: A002
+        type: SupportsIndex = 0,
         *,
         except_type: SupportsIndex | None = None,
         timeout: float | None = None,

@@ -8,7 +8,7 @@
 #include "args.h"
 #include "errors.h"
 
-#include "../core/deadline.h"
+#include "../core/shk.h"
 
 #include <errno.h>
 #include <time.h>

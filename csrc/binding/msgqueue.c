@@ -9,7 +9,7 @@
 #include "bind.h"
 #include "msgqueuestat.h"
 
-#include "../core/msgqueue.h"
+#include "../core/shk.h"
 
 #include <limits.h>
 

@@ -4,7 +4,7 @@
 
 #include "state.h"
 
-#include "../core/msgqueue.h"
+#include "../core/shk.h"
 
 /* The fields: name, value (expanded in msgqueuestat.c only), meaning. */
 #define MSGSTAT_FIELDS(X)                                                                          \
@@ -12,7 +12,9 @@
     X(key, PyLong_FromLong(info->key), "Its key; 0 if private.")                                   \
     X(messages, PyLong_FromUnsignedLongLong(info->messages), "How many messages are in it.")       \
     X(bytes, PyLong_FromUnsignedLongLong(info->bytes), "How many bytes these have together.")      \
-    X(max_bytes, PyLong_FromUnsignedLongLong(info->bytes_max), "How many they may have.")          \
+    X(max_bytes,                                                                                   \
+      info->bytes_max ? PyLong_FromUnsignedLongLong(info->bytes_max) : Py_NewRef(Py_None),         \
+      "How many they may have; None: /proc doesn't tell, and its mode denies asking.")             \
     X(mode, PyLong_FromLong(info->mode), "The 9 permission bits.")                                 \
     X(uid, PyLong_FromUnsignedLong(info->uid), "The owner's uid.")                                 \
     X(gid, PyLong_FromUnsignedLong(info->gid), "The owner's gid.")                                 \

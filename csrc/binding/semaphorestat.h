@@ -4,7 +4,7 @@
 
 #include "state.h"
 
-#include "../core/semaphore.h"
+#include "../core/shk.h"
 
 /* The fields: name, value (expanded in semaphorestat.c only), meaning. */
 #define SEMSTAT_FIELDS(X)                                                                          \

@@ -22,8 +22,6 @@ struct module_state {
     PyObject *segmentstat_type;
     PyObject *segment_type;
     PyObject *atomicint_type;
-    PyObject *semsetstat_type;
-    PyObject *queuestat_type;
     PyObject *limits_type;
     PyObject *usage_type;
     PyObject *semaphorestat_type;

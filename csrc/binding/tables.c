@@ -6,51 +6,17 @@
 #include "args.h"
 #include "bind.h"
 #include "errors.h"
+#include "msgqueuestat.h"
 #include "segmentstat.h"
+#include "semaphorestat.h"
 
 #include <unistd.h>
 
 /* Fields: name, member of `from` as an object, meaning. */
 
 #define UNSIGNED(member) PyLong_FromUnsignedLongLong(from->member)
-#define SIGNED(member) PyLong_FromLong(from->member)
-#define TIME(member) (from->member ? PyLong_FromLongLong(from->member) : Py_NewRef(Py_None))
 #define PAGES(member)                                                                              \
     PyLong_FromUnsignedLongLong(from->member * (uint64_t)sysconf(_SC_PAGESIZE))
-
-#define SEMSET_FIELDS(X)                                                                           \
-    X(id, SIGNED(id), "The set's id.")                                                             \
-    X(key, SIGNED(key), "Its key; 0 if private.")                                                  \
-    X(count, UNSIGNED(count), "How many semaphores it has.")                                       \
-    X(mode, UNSIGNED(mode), "The 9 permission bits.")                                              \
-    X(uid, UNSIGNED(uid), "The owner's uid.")                                                      \
-    X(gid, UNSIGNED(gid), "The owner's gid.")                                                      \
-    X(cuid, UNSIGNED(cuid), "The creator's uid.")                                                  \
-    X(cgid, UNSIGNED(cgid), "The creator's gid.")                                                  \
-    X(operation_time, TIME(operation_time),                                                        \
-      "The last operation, in seconds since the epoch; None: never.")                              \
-    X(change_time, TIME(change_time),                                                              \
-      "Creation, or the last change of owner, mode or a value, in seconds since the epoch.")
-
-#define MSGQUEUE_FIELDS(X)                                                                         \
-    X(id, SIGNED(id), "The queue's id.")                                                           \
-    X(key, SIGNED(key), "Its key; 0 if private.")                                                  \
-    X(messages, UNSIGNED(messages), "How many messages are in it.")                                \
-    X(bytes, UNSIGNED(bytes), "How many bytes these have together.")                               \
-    X(max_bytes, from->bytes_max ? UNSIGNED(bytes_max) : Py_NewRef(Py_None),                       \
-      "How many they may have; None: /proc doesn't tell, and its mode denies asking.")             \
-    X(mode, UNSIGNED(mode), "The 9 permission bits.")                                              \
-    X(uid, UNSIGNED(uid), "The owner's uid.")                                                      \
-    X(gid, UNSIGNED(gid), "The owner's gid.")                                                      \
-    X(cuid, UNSIGNED(cuid), "The creator's uid.")                                                  \
-    X(cgid, UNSIGNED(cgid), "The creator's gid.")                                                  \
-    X(last_send_pid, SIGNED(last_send_pid),                                                        \
-      "Who sent last; 0: nobody yet, or another namespace.")                                       \
-    X(last_receive_pid, SIGNED(last_receive_pid), "Who received last; 0: likewise.")               \
-    X(send_time, TIME(send_time), "The last send, in seconds since the epoch; None: never.")       \
-    X(receive_time, TIME(receive_time), "The last receive, likewise.")                             \
-    X(change_time, TIME(change_time),                                                              \
-      "Creation or the last change of owner, mode or size, in seconds since the epoch.")
 
 #define LIMITS_FIELDS(X)                                                                           \
     X(shmmax, UNSIGNED(shmmax), "Bytes of a segment, at most (kernel.shmmax).")                    \
@@ -109,10 +75,6 @@ static PyObject *record_new(PyObject *type, PyObject **values, size_t count)
     return record;
 }
 
-RECORD(semsetstat, struct shk_semset_info, "SemaphoreStat",
-       "What the kernel knows of a semaphore set, at one moment.", SEMSET_FIELDS)
-RECORD(queuestat, struct shk_msgqueue_info, "MessageQueueStat",
-       "What the kernel knows of a message queue, at one moment.", MSGQUEUE_FIELDS)
 RECORD(limits, struct shk_limits, "Limits",
        "The limits of System V IPC, by their names in the manual pages.", LIMITS_FIELDS)
 RECORD(usage, struct shk_usage, "Usage", "How much of System V IPC is in use.", USAGE_FIELDS)
@@ -120,6 +82,16 @@ RECORD(usage, struct shk_usage, "Usage", "How much of System V IPC is in use.", 
 static PyObject *segment_new(struct module_state *state, const void *row)
 {
     return segmentstat_new(state, row);
+}
+
+static PyObject *semset_new(struct module_state *state, const void *row)
+{
+    return semaphorestat_new(state, row);
+}
+
+static PyObject *msgqueue_new(struct module_state *state, const void *row)
+{
+    return msgqueuestat_new(state, row);
 }
 
 /* -- the functions ------------------------------------------------------------------- */
@@ -233,7 +205,7 @@ FUNCTION(semaphores)
     struct answer found;
     if (ASK(semaphores, read_semsets, &found) < 0)
         return NULL;
-    return list_new(module, &found, sizeof(struct shk_semset_info), semsetstat_new);
+    return list_new(module, &found, sizeof(struct shk_semset_info), semset_new);
 }
 
 FUNCTION(queues)
@@ -241,7 +213,7 @@ FUNCTION(queues)
     struct answer found;
     if (ASK(queues, read_msgqueues, &found) < 0)
         return NULL;
-    return list_new(module, &found, sizeof(struct shk_msgqueue_info), queuestat_new);
+    return list_new(module, &found, sizeof(struct shk_msgqueue_info), msgqueue_new);
 }
 
 FUNCTION(limits)
@@ -295,9 +267,7 @@ static int type_add(PyObject *module, PyObject **type, PyStructSequence_Desc *de
 int tables_exec(PyObject *module)
 {
     struct module_state *state = PyModule_GetState(module);
-    if (type_add(module, &state->semsetstat_type, &semsetstat_description) < 0 ||
-        type_add(module, &state->queuestat_type, &queuestat_description) < 0 ||
-        type_add(module, &state->limits_type, &limits_description) < 0 ||
+    if (type_add(module, &state->limits_type, &limits_description) < 0 ||
         type_add(module, &state->usage_type, &usage_description) < 0)
         return -1;
     return PyModule_AddFunctions(module, functions);

@@ -1,5 +1,5 @@
 /* msgqueue.c: msgget, msgsnd, msgrcv and msgctl, with errors that say what to do. */
-#include "msgqueue.h"
+#include "shk.h"
 
 #include <errno.h>
 #include <limits.h>

@@ -5,7 +5,7 @@
 #include <errno.h>
 
 #include "clock.h"
-#include "deadline.h"
+#include "shk.h"
 #include "error.h"
 
 #define SHK_NAP_FIRST (SHK_MILLISECOND / 20)

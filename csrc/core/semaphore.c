@@ -1,5 +1,5 @@
 /* semaphore.c: semget, semtimedop and semctl, with errors that say what to do. */
-#include "semaphore.h"
+#include "shk.h"
 
 #include <errno.h>
 #include <string.h>

@@ -28,6 +28,8 @@
 #include <stdint.h>
 #include <string.h>
 #include <sys/ipc.h>
+#include <sys/msg.h>
+#include <sys/sem.h>
 #include <sys/types.h>
 #include <time.h>
 
@@ -546,13 +548,22 @@ struct shk_repair_report {
  * again. */
 SHK_API int shk_store_repair(shk_store *store, struct shk_repair_report *out);
 
-/* ------------------------------------------------------ the host's tables -- */
+/* ------------------------------------------------------------ semaphores -- */
 
-/* Two ways to read the tables of the caller's IPC namespace, with the same result.
- * Neither needs a permission on what is listed. The kernel's is IPC_INFO and
- * {SHM,SEM,MSG}_STAT_ANY, -ENOSYS before Linux 4.17; the other /proc/sysvipc and
- * /proc/sys/kernel. */
-enum shk_source { SHK_SOURCE_KERNEL, SHK_SOURCE_PROC };
+/* Sets, as the kernel has them. A set is made by one call and given its values by another,
+ * so an opener may come between the two. What tells it is sem_otime: 0 from semget on, set
+ * by the first semop. So the creator stores the values (SETALL) and then performs an
+ * operation, and an opener waits until sem_otime is no longer 0.
+ *
+ * -ENOENT: the set is gone, whether the kernel says EINVAL or EIDRM, and whether before the
+ * call or while it waited. A deadline is a time of CLOCK_MONOTONIC, in nanoseconds. The calls
+ * that wait end with -EINTR when a signal's handler has run, or may have: call again, with
+ * the same deadline. */
+#define SHK_NOW UINT64_C(0)  /* a deadline: not at all */
+#define SHK_NEVER UINT64_MAX /* wait for ever */
+
+#define SHK_SEMAPHORE_MAX 32767 /* SEMVMX, and SEMAEM for what undo adds up; fixed in the kernel */
+#define SHK_SEMSET_MAX 65536u /* semaphores of a set; SEMMSL, which can be changed, is lower */
 
 struct shk_semset_info {
     int id;
@@ -562,6 +573,51 @@ struct shk_semset_info {
     uid_t uid, cuid;
     gid_t gid, cgid;
     time_t operation_time, change_time; /* seconds since the epoch; 0: never */
+};
+
+/* A new set, all zero, not initialised. count: 1 or more. The detail of EINVAL and
+ * ENOSPC names the limit (SEMMSL, SEMMNS, SEMMNI) and its value. */
+SHK_API int shk_semset_create(key_t key, unsigned count, mode_t mode, int *id);
+/* Only the creator: stores the values, then performs the operation that tells. */
+SHK_API int shk_semset_initialise(int id, const unsigned short *values);
+/* The id of an existing set. need: the permissions (of the 9 bits) without which -EACCES;
+ * 0: none. */
+SHK_API int shk_semset_find(key_t key, mode_t need, int *id);
+/* Waits for the creator to initialise. SHK_E_TIMEOUT: it has not. */
+SHK_API int shk_semset_await(int id, uint64_t deadline);
+
+/* All the operations at once or none (semop); flags are 0 or SEM_UNDO. Waits until they
+ * are possible, at most until the deadline: SHK_E_TIMEOUT, without a detail. IPC_NOWAIT
+ * in the flags is this function's own. */
+SHK_API int shk_semset_operate(int id, struct sembuf *operations, size_t count, uint64_t deadline);
+
+/* A question about one semaphore: GETVAL, GETPID, GETNCNT or GETZCNT. */
+SHK_API int shk_semset_ask(int id, unsigned index, int what, int *answer);
+SHK_API int shk_semset_values(int id, unsigned short *values);
+/* SETVAL and SETALL: every process forgets what it would have undone of these. */
+SHK_API int shk_semset_set_value(int id, unsigned index, int value);
+SHK_API int shk_semset_set_values(int id, const unsigned short *values);
+
+SHK_API int shk_semset_stat(int id, struct shk_semset_info *out);
+/* IPC_SET. mode: the low 9 bits. */
+SHK_API int shk_semset_set(int id, uid_t uid, gid_t gid, mode_t mode);
+/* IPC_RMID: at once, and whoever waits gets -ENOENT. */
+SHK_API int shk_semset_remove(int id);
+
+/* -------------------------------------------------------- message queues -- */
+
+/* A message is a type (1 or more) and bytes. -ENOENT, -EINTR and deadlines as above. The
+ * kernel can wait for ever or not at all; to wait until a deadline is to ask again and again,
+ * in naps that grow to 10 ms. */
+
+/* As msgsnd(2) and msgrcv(2) take it: the type, then the bytes. */
+struct shk_message {
+    long type;
+#ifdef __cplusplus
+    char bytes[1]; /* and what follows: C++ has no flexible arrays */
+#else
+    char bytes[];
+#endif
 };
 
 struct shk_msgqueue_info {
@@ -575,6 +631,43 @@ struct shk_msgqueue_info {
     pid_t last_send_pid, last_receive_pid; /* 0: nobody yet, or another PID namespace */
     time_t send_time, receive_time, change_time; /* seconds since the epoch; 0: never */
 };
+
+/* The detail of ENOSPC names the limit (MSGMNI) and its value. */
+SHK_API int shk_msgqueue_create(key_t key, mode_t mode, int *id);
+/* need: the permissions (of the 9 bits) without which -EACCES; 0: none. */
+SHK_API int shk_msgqueue_find(key_t key, mode_t need, int *id);
+
+/* SHK_E_TIMEOUT, without a detail: the queue was full until the deadline. -EINVAL:
+ * longer than MSGMAX. -EMSGSIZE: longer than this queue can ever hold, which the kernel
+ * would wait for in vain; told only if the queue may be read. */
+SHK_API int shk_msgqueue_send(int id, const struct shk_message *message, size_t size,
+                              uint64_t deadline);
+/* Which message: type 0 the first, > 0 the first of that type, < 0 the first of the
+ * lowest type up to -type. flags: MSG_NOERROR cuts off what is beyond capacity;
+ * MSG_EXCEPT takes the first whose type is another. Returns the size in *size.
+ * SHK_E_TIMEOUT, without a detail: there was none. -E2BIG, without a detail: it is
+ * longer than capacity, and stays. */
+SHK_API int shk_msgqueue_receive(int id, struct shk_message *message, size_t capacity, long type,
+                                 int flags, uint64_t deadline, size_t *size);
+/* A copy of the index-th message; never waits. All of the capacity is read, so it must
+ * be initialised. -ENOMSG: not so many there. -E2BIG, without a detail: longer than
+ * capacity. -ENOSYS: this kernel has no MSG_COPY. */
+SHK_API int shk_msgqueue_peek(int id, struct shk_message *message, size_t capacity,
+                              unsigned index, size_t *size);
+
+SHK_API int shk_msgqueue_stat(int id, struct shk_msgqueue_info *out);
+/* IPC_SET. mode: the low 9 bits. More bytes_max than MSGMNB is for the privileged only. */
+SHK_API int shk_msgqueue_set(int id, uid_t uid, gid_t gid, mode_t mode, uint64_t bytes_max);
+/* IPC_RMID: at once, with its messages, and whoever waits gets -ENOENT. */
+SHK_API int shk_msgqueue_remove(int id);
+
+/* ------------------------------------------------------ the host's tables -- */
+
+/* Two ways to read the tables of the caller's IPC namespace, with the same result.
+ * Neither needs a permission on what is listed. The kernel's is IPC_INFO and
+ * {SHM,SEM,MSG}_STAT_ANY, -ENOSYS before Linux 4.17; the other /proc/sysvipc and
+ * /proc/sys/kernel. */
+enum shk_source { SHK_SOURCE_KERNEL, SHK_SOURCE_PROC };
 
 /* *rows: *count of them in the order of the kernel's table, for shk_rows_free. What
  * appears or goes meanwhile may be in it or not. */

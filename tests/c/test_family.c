@@ -1,8 +1,7 @@
 /* test_family.c: semaphore sets and message queues, as a C program uses them. */
 #include "test.h"
 
-#include "msgqueue.h"
-#include "semaphore.h"
+#include "shk.h"
 
 #define MILLISECOND UINT64_C(1000000)
 
