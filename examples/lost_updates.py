@@ -15,9 +15,9 @@ import multiprocessing
 import struct
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 
-from pyshmkey import Segment
+from pyshmkey import KeyIdConflictError, KeyStore, Segment, Semaphore
 
 NUMBER = struct.Struct("<q")  # at offset 0
 GATE = 8  # where a 32-bit word says: 0 wait, 1 go
@@ -86,11 +86,50 @@ def lock_of_a_word(segment: Segment, pause: float) -> Iterator[Add]:
     yield add
 
 
+@contextmanager
+def semaphore(segment: Segment, pause: float) -> Iterator[Add]:
+    """One at a time; what a killed holder took is given back."""
+    with Semaphore.create(1) as lock:
+
+        def add() -> None:
+            with lock:
+                read_pause_write(segment, pause)
+
+        try:
+            yield add
+        finally:
+            lock.remove()
+
+
+@contextmanager
+def keystore(segment: Segment, pause: float) -> Iterator[Add]:
+    """The number is a key, replaced only if it still has the id that was read."""
+    with KeyStore.create(None, 1) as store:
+        store.put("number", "s", NUMBER.pack(0))
+
+        def add() -> None:
+            while True:
+                seen = store.record("number", "s")
+                time.sleep(pause)
+                (number,) = NUMBER.unpack(seen.key)
+                with suppress(KeyIdConflictError):
+                    store.put("number", "s", NUMBER.pack(number + 1), if_key_id=seen.key_id)
+                    return
+
+        try:
+            yield add
+            segment.write(store.get_key("number", "s"))
+        finally:
+            store.destroy()
+
+
 WAYS: dict[str, Way] = {
     "unprotected": unprotected,
     "atomic_add": atomic_add,
     "compare_exchange": compare_exchange,
     "lock_of_a_word": lock_of_a_word,
+    "semaphore": semaphore,
+    "keystore": keystore,
 }
 
 
