@@ -89,16 +89,16 @@ def lock_of_a_word(segment: Segment, pause: float) -> Iterator[Add]:
 @contextmanager
 def semaphore(segment: Segment, pause: float) -> Iterator[Add]:
     """One at a time; what a killed holder took is given back."""
-    with Semaphore.create(1) as lock:
+    lock = Semaphore.create(1)
 
-        def add() -> None:
-            with lock:
-                read_pause_write(segment, pause)
+    def add() -> None:
+        with lock:
+            read_pause_write(segment, pause)
 
-        try:
-            yield add
-        finally:
-            lock.remove()
+    try:
+        yield add
+    finally:
+        lock.remove()
 
 
 @contextmanager
