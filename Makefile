@@ -9,7 +9,8 @@ help:
 	@echo 'make demo      a key server, clients and workers on a store, with kills: about 20 s'
 	@echo 'make test      the C tests, the lock under kills, pytest'
 	@echo 'make test-all  pytest with every CPython from 3.11 on that is found'
-	@echo 'make bench     lookups and writes beside a dict'
+	@echo 'make bench     every operation beside a dict and LMDB: 3 to 5 minutes'
+	@echo 'make guard     instruction counts beside those that are kept (needs valgrind)'
 	@echo 'make prove     the long kill runs: about 5 minutes'
 	@echo 'make lint      gcc and clang warnings, ruff, mypy, stubtest'
 	@echo 'make clean     removes what was built, and .venv'
@@ -28,6 +29,9 @@ test-all: $(VENV)/test
 bench: $(VENV)/test
 	$(BIN)/python benchmarks/bench.py $(BENCH)
 
+guard:
+	$(PYTHON) benchmarks/guard/guard.py $(GUARD)
+
 prove: $(VENV)/test
 	$(MAKE) --no-print-directory -C tests/crash prove
 	$(BIN)/python -m pytest --full tests/test_oracle.py tests/test_races.py
@@ -44,4 +48,4 @@ clean:
 	$(MAKE) --no-print-directory -C tests/crash clean
 	rm -rf $(VENV) build dist *.egg-info pyshmkey/_core.*.so
 
-.PHONY: help demo test test-all bench prove lint clean
+.PHONY: help demo test test-all bench guard prove lint clean

@@ -62,7 +62,9 @@ class Workers:
         context = multiprocessing.get_context("spawn")
         for number in range(2):
             mine, theirs = context.Pipe()
-            process = context.Process(target=work, args=(theirs, self.store.writer.id, pairs, number))
+            process = context.Process(
+                target=work, args=(theirs, self.store.writer.id, pairs, number)
+            )
             process.start()
             theirs.close()
             self.workers.append((process, mine))

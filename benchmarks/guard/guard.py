@@ -38,6 +38,8 @@ STEPS = {
     "get_many": 1000,
     "put_many": 1000,
 }
+# Of processors, by which glibc chooses its memcpy and memset.
+FEATURES = ("SSSE3", "AVX_Fast_Unaligned_Load", "AVX2", "AVX512VL", "BMI2", "ERMS", "FSRM")
 Counts = dict[str, float]
 
 
@@ -100,7 +102,7 @@ def count(tree: Path, cc: str, flags: str) -> Counts:
         ]
         # The plainest memcpy there is, whatever the processor could do; no other environment,
         # for its size moves the stack.
-        plain = ",".join(f"-{name}" for name in ("AVX", "AVX2", "AVX512VL", "ERMS", "FSRM", "BMI2"))
+        plain = ",".join(f"-{feature}" for feature in FEATURES)
         environment = {"PATH": os.environ["PATH"], "GLIBC_TUNABLES": f"glibc.cpu.hwcaps={plain}"}
         run(callgrind, env=environment, cwd=folder)
         text = profile.read_text()
