@@ -29,9 +29,8 @@ static inline struct shk_bytes args_ascii(PyObject *ascii)
     return (struct shk_bytes){PyUnicode_DATA(ascii), (size_t)PyUnicode_GET_LENGTH(ascii)};
 }
 
-static inline int args_text_slowly(PyObject *argument, const char *what, struct text *out)
-    __attribute__((noinline));
-static inline int args_text_slowly(PyObject *argument, const char *what, struct text *out)
+__attribute__((noinline, unused)) static int args_text_slowly(PyObject *argument, const char *what,
+                                                              struct text *out)
 {
     Py_ssize_t size;
     if (PyUnicode_Check(argument)) {

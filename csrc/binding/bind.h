@@ -17,10 +17,9 @@ struct signature {
         #name, name##_names, (required_), (positional_),                                           \
         (Py_ssize_t)(sizeof name##_names / sizeof *name##_names)}
 
-static inline int bind_slowly(const struct signature *s, PyObject *const *args, Py_ssize_t count,
-                              PyObject *keywords, PyObject **out) __attribute__((noinline));
-static inline int bind_slowly(const struct signature *s, PyObject *const *args, Py_ssize_t count,
-                              PyObject *keywords, PyObject **out)
+__attribute__((noinline, unused)) static int bind_slowly(const struct signature *s,
+                                                         PyObject *const *args, Py_ssize_t count,
+                                                         PyObject *keywords, PyObject **out)
 {
     if (count > s->positional) {
         PyErr_Format(PyExc_TypeError, "%s() takes at most %zd positional arguments (%zd given)",
