@@ -9,8 +9,9 @@ help:
 	@echo 'make demo      a key server, clients and workers on a store, with kills: about 20 s'
 	@echo 'make test      the C tests, the lock under kills, pytest'
 	@echo 'make test-all  pytest with every CPython from 3.11 on that is found'
-	@echo 'make bench     lookups and writes beside a dict'
+	@echo 'make bench     every operation beside a dict and LMDB: 3 to 5 minutes'
 	@echo 'make bench-segment  segments beside sysv_ipc and mmap'
+	@echo 'make guard     instruction counts beside those that are kept (needs valgrind)'
 	@echo 'make prove     the long kill runs: about 5 minutes'
 	@echo 'make lint      gcc and clang warnings, ruff, mypy, stubtest'
 	@echo 'make clean     removes what was built, and .venv'
@@ -26,11 +27,14 @@ test: $(VENV)/test
 test-all: $(VENV)/test
 	tools/test_all.sh
 
-bench: $(VENV)/test
+bench: $(VENV)/bench
 	$(BIN)/python benchmarks/bench.py $(BENCH)
 
 bench-segment: $(VENV)/bench
 	$(BIN)/python benchmarks/segment.py $(BENCH)
+
+guard:
+	$(PYTHON) benchmarks/guard/guard.py $(GUARD)
 
 prove: $(VENV)/test
 	$(MAKE) --no-print-directory -C tests/crash prove
@@ -48,4 +52,4 @@ clean:
 	$(MAKE) --no-print-directory -C tests/crash clean
 	rm -rf $(VENV) build dist *.egg-info pyshmkey/_core.*.so pyshmkey/include pyshmkey/lib
 
-.PHONY: help demo test test-all bench bench-segment prove lint clean
+.PHONY: help demo test test-all bench bench-segment guard prove lint clean

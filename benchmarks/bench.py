@@ -1,88 +1,80 @@
-"""Lookups and writes beside a dict: medians of interleaved chunks, and their ratios.
+"""pyshmkey beside a dict keyed by (client, server) and LMDB: about five minutes.
 
-python benchmarks/bench.py [--pairs N ...] [--chunks N]
-One JSON line a size; times are nanoseconds an operation. Ids are new str objects,
-made before each chunk, so no side finds their hashes cached.
+One JSON line an operation and size goes to standard output, tables to standard error.
+
+    make bench
+    make bench BENCH='--pairs 100 100000 --rounds 30 --only operations'
 """
 
 import argparse
 import json
 import os
-import statistics
-import time
-from collections.abc import Callable
+import platform
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
-from pyshmkey import KeyStore
+import lmdb
+import memory
+import operations
+import processes
+import report
+import start
+from rich.console import Console
 
-CHUNK = 2000
-Pairs = list[tuple[str, str]]
+import pyshmkey
 
-
-def ids(pairs: int, offset: int) -> Pairs:
-    """CHUNK pairs of fresh strings, spread over the table."""
-    step = 7919 * offset
-    return [(f"c{(step + i * 104729) % pairs}", "s0") for i in range(CHUNK)]
-
-
-def clock(run: Callable[[Pairs], None], chunk: Pairs) -> float:
-    """Nanoseconds an operation."""
-    start = time.perf_counter_ns()
-    run(chunk)
-    return (time.perf_counter_ns() - start) / len(chunk)
+PARTS = ("operations", "processes", "memory", "start")
 
 
-def measure(pairs: int, chunks: int) -> dict[str, float]:
-    """Medians at one table size."""
-    key = os.urandom(32)
-    table = {(f"c{i}", "s0"): key for i in range(pairs)}
-    with KeyStore.create(None, pairs) as store:
-        try:
-            for client, server in table:
-                store.put(client, server, key)
-            reader = KeyStore.from_id(store.id, readonly=True)
+def machine() -> dict[str, Any]:
+    """What the figures were taken with."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return {
+        "pyshmkey": pyshmkey.__version__,
+        "python": platform.python_version(),
+        "lmdb": ".".join(map(str, lmdb.version())),
+        "kernel": platform.release(),
+        "processor": names[0] if names else platform.machine(),
+        "processors": len(os.sched_getaffinity(0)),
+    }
 
-            def dict_get(chunk: Pairs) -> None:
-                for client, server in chunk:
-                    table[(client, server)]
 
-            def dict_put(chunk: Pairs) -> None:
-                for client, server in chunk:
-                    table[(client, server)] = key
-
-            def store_get(chunk: Pairs) -> None:
-                get_key = reader.get_key
-                for client, server in chunk:
-                    get_key(client, server)
-
-            def store_put(chunk: Pairs) -> None:
-                put = store.put
-                for client, server in chunk:
-                    put(client, server, key)
-
-            runs = {f.__name__: f for f in (dict_get, store_get, dict_put, store_put)}
-            times: dict[str, list[float]] = {name: [] for name in runs}
-            for offset in range(chunks):
-                for name, run in runs.items():
-                    times[name].append(clock(run, ids(pairs, offset)))
-            reader.close()
-            result = {name: statistics.median(values) for name, values in times.items()}
-            result["bytes_a_pair"] = store.size / pairs
-        finally:
-            store.destroy()
-    result["get_ratio"] = result["store_get"] / result["dict_get"]
-    result["put_ratio"] = result["store_put"] / result["dict_put"]
-    return result
+def lines(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """All that was asked for."""
+    if "operations" in options.only:
+        for pairs in options.pairs:
+            yield from operations.measure(pairs, options.rounds)
+    if "processes" in options.only:
+        shared = options.shared
+        yield processes.measure(shared, max(1, options.rounds // 10), options.seconds)
+    for name, measure in (("memory", memory.measure), ("start", None)):
+        for pairs in options.pairs if name in options.only else []:
+            yield measure(pairs) if measure else start.measure(pairs, options.processes)
 
 
 def main() -> None:
-    """Measures each size and prints it."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pairs", type=int, nargs="*", default=[100, 10_000, 100_000])
-    parser.add_argument("--chunks", type=int, default=50)
+    """Measures what was asked for and prints it."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--only", nargs="+", choices=PARTS, default=PARTS, metavar="PART", help=", ".join(PARTS))
+    add("--pairs", type=int, nargs="+", default=[100, 10_000, 100_000, 1_000_000])
+    add("--rounds", type=int, default=100, help="of all operations at each size")
+    add("--shared", type=int, default=100_000, help="pairs of the store that processes share")
+    add("--seconds", type=float, default=0.5, help="of each case of the processes")
+    add("--processes", type=int, default=25, help="fresh ones for each size")
     options = parser.parse_args()
-    for pairs in options.pairs:
-        figures = {k: round(v, 2) for k, v in measure(pairs, options.chunks).items()}
-        print(json.dumps({"pairs": pairs, **figures}))
+    print(json.dumps(machine()), flush=True)
+    done = []
+    for line in lines(options):
+        done.append(line)
+        rounded = {k: round(v, 3) if isinstance(v, float) else v for k, v in line.items()}
+        print(json.dumps(rounded), flush=True)
+    report.show(done, Console(stderr=True, width=None if sys.stderr.isatty() else 110))
 
 
 if __name__ == "__main__":

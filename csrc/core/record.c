@@ -34,8 +34,8 @@ void shk__image_fill(const shk_store *store, uint64_t *words, const struct shk__
     slot->flags = 0;
     memcpy(bytes + SHK_STATUS_OFFSET, &about->status, 4);
     memcpy(bytes + SHK_IDS_OFFSET, pair->ids, 2 * g->id_size);
-    memset(bytes + SHK_IDS_OFFSET + 2 * g->id_size, 0,
-           g->key_id_offset - SHK_IDS_OFFSET - 2 * g->id_size); /* the compiler's padding */
+    if (g->id_size % 2) /* the padding that a compiler puts there */
+        memset(bytes + g->key_id_offset - 2, 0, 2);
     memcpy(bytes + g->key_id_offset, &about->key_id, 4);
     memcpy(bytes + g->key_offset, key, about->key_length);
     shk__image_pad(store, words);
