@@ -38,7 +38,7 @@ guard:
 
 prove: $(VENV)/test
 	$(MAKE) --no-print-directory -C tests/crash prove
-	$(BIN)/python -m pytest --full tests/test_oracle.py tests/test_races.py
+	$(BIN)/python -m pytest --full tests/test_oracle.py tests/test_races.py tests/test_model.py
 
 lint: $(VENV)/lint
 	tools/lint.sh $(BIN)
