@@ -81,8 +81,8 @@ def inclusive(profile: str, function: str) -> int:
     return total
 
 
-def count(tree: Path, cc: str, flags: str) -> Counts:
-    """Instructions an operation of the library in `tree`, measured by the steps.c here."""
+def profile_of(tree: Path, cc: str, flags: str, *options: str) -> str:
+    """What callgrind says of the library in `tree`, driven by the steps.c here."""
     with tempfile.TemporaryDirectory(prefix="guard-") as temporary:
         folder = Path(temporary)
         library, program, profile = folder / "build", folder / "steps", folder / "profile"
@@ -98,6 +98,7 @@ def count(tree: Path, cc: str, flags: str) -> Counts:
             "--compress-strings=no",
             "--compress-pos=no",
             f"--callgrind-out-file={profile}",
+            *options,
             str(program),
         ]
         # The plainest memcpy there is, whatever the processor could do; no other environment,
@@ -105,7 +106,12 @@ def count(tree: Path, cc: str, flags: str) -> Counts:
         plain = ",".join(f"-{feature}" for feature in FEATURES)
         environment = {"PATH": os.environ["PATH"], "GLIBC_TUNABLES": f"glibc.cpu.hwcaps={plain}"}
         run(callgrind, env=environment, cwd=folder)
-        text = profile.read_text()
+        return profile.read_text()
+
+
+def count(tree: Path, cc: str, flags: str) -> Counts:
+    """Instructions an operation."""
+    text = profile_of(tree, cc, flags)
     counts = {name: inclusive(text, f"step_{name}") / steps for name, steps in STEPS.items()}
     missing = [name for name, value in counts.items() if value == 0]
     if missing:
