@@ -10,7 +10,7 @@ help:
 	@echo 'make test      the C tests, the lock under kills, pytest'
 	@echo 'make test-all  pytest with every CPython from 3.11 on that is found'
 	@echo 'make bench     every operation beside a dict and LMDB: 3 to 5 minutes'
-	@echo 'make bench-segment  segments beside sysv_ipc and mmap'
+	@echo 'make bench-segment, make bench-family  beside sysv_ipc; ways between two processes'
 	@echo 'make guard     instruction counts beside those that are kept (needs valgrind)'
 	@echo 'make prove     the long kill runs: about 5 minutes'
 	@echo 'make lint      gcc and clang warnings, ruff, mypy, stubtest'
@@ -33,6 +33,9 @@ bench: $(VENV)/bench
 bench-segment: $(VENV)/bench
 	$(BIN)/python benchmarks/segment.py $(BENCH)
 
+bench-family: $(VENV)/bench
+	$(BIN)/python benchmarks/family.py $(BENCH)
+
 guard:
 	$(PYTHON) benchmarks/guard/guard.py $(GUARD)
 
@@ -52,4 +55,4 @@ clean:
 	$(MAKE) --no-print-directory -C tests/crash clean
 	rm -rf $(VENV) build dist *.egg-info pyshmkey/_core.*.so pyshmkey/include pyshmkey/lib
 
-.PHONY: help demo test test-all bench bench-segment guard prove lint clean
+.PHONY: help demo test test-all bench bench-segment bench-family guard prove lint clean
