@@ -5,11 +5,10 @@ whose offset bucket, entry, queue and slot tell.
 """
 
 import ctypes
+import mmap
 from collections.abc import Callable
 from struct import calcsize, pack, unpack_from
 from typing import Any
-
-from typing_extensions import Buffer
 
 from pyshmkey import KeyStore, Segment
 
@@ -74,7 +73,7 @@ def _align(size: int, to: int) -> int:
 class Memory:
     """A writable buffer, to be used as a Segment is."""
 
-    def __init__(self, buffer: Buffer) -> None:
+    def __init__(self, buffer: mmap.mmap | memoryview) -> None:
         self._view = memoryview(buffer).cast("B")
 
     def read(self, size: int, offset: int) -> bytes:
@@ -90,7 +89,7 @@ class Memory:
 class Image:
     """A second, writable attachment of a store's segment; or the buffer that it is in."""
 
-    def __init__(self, store: KeyStore, buffer: Buffer | None = None) -> None:
+    def __init__(self, store: KeyStore, buffer: mmap.mmap | memoryview | None = None) -> None:
         # Any: tests of segments ask for what only a Segment has.
         self.segment: Any = Segment.from_id(store.id) if buffer is None else Memory(buffer)
         self.semaphore_id = store.semaphore_id

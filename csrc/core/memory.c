@@ -131,6 +131,20 @@ static int fail_foreign(const struct opening *o)
                      (unsigned long long)shk__load(&words[1]));
 }
 
+/* It is of this build, as far as it is begun. */
+static int check_begun(const struct opening *o)
+{
+    struct shk_header_shm seen = {.layout_version = shk__load(&o->header->layout_version),
+                                  .byte_order = shk__load(&o->header->byte_order)};
+    struct shk__geometry unused;
+    uint64_t birthmark = shk__load(&o->header->birthmark);
+    if (birthmark != 0 && birthmark != SHK_BIRTHMARK)
+        return fail_foreign(o);
+    if (seen.layout_version != SHK_LAYOUT_VERSION || seen.byte_order != SHK_BYTE_ORDER)
+        return shk__geometry_read(&seen, o->size, &unused); /* says what differs */
+    return 0;
+}
+
 /* Layout, birthmark and shape: what tells the next maker whether and how to go on. */
 static int begin(const struct opening *o, struct shk__geometry *out)
 {
@@ -146,13 +160,9 @@ static int begin(const struct opening *o, struct shk__geometry *out)
     if (!is_begun(h) && !is_untouched(o) && !is_begun(h))
         return fail_foreign(o);
     settle(&h->layout_version, &mine.layout_version);
-    mine.layout_version = shk__load(&h->layout_version);
-    mine.byte_order = shk__load(&h->byte_order);
-    if (mine.layout_version != SHK_LAYOUT_VERSION || mine.byte_order != SHK_BYTE_ORDER)
-        return shk__geometry_read(&mine, o->size, out); /* says what differs */
+    if ((rc = check_begun(o)) < 0)
+        return rc;
     settle(&h->birthmark, &mine.birthmark);
-    if (shk__load(&h->birthmark) != SHK_BIRTHMARK)
-        return fail_foreign(o);
     mine.shape = pack(g.capacity, g.id_size, g.key_size);
     settle(&h->shape, &mine.shape);
     uint64_t shape = shk__load(&h->shape);
@@ -268,6 +278,9 @@ static int await_made(const struct opening *o, uint64_t deadline)
         if (!is_begun(o->header))
             return fail_foreign(o);
     }
+    int rc = check_begun(o);
+    if (rc < 0)
+        return rc;
     if (shk__monotonic() >= deadline)
         return shk__fail(SHK_E_TIMEOUT, "the store in memory is still being made; if its maker is "
                                         "dead, create it for writing, which goes on where he ended");
