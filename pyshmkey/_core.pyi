@@ -1719,9 +1719,10 @@ class KeyStore(MutableMapping[tuple[_Id, _Id], KeyRecord], Buffer):
     """A table of keyed records in System V shared memory, shared by processes.
 
     Made by create(), open(), open_or_create() and from_id(), or by in_buffer() in other
-    memory. Any number of threads may use one handle, and a forked child its parent's. Reads wait for nobody, whatever
-    writers do. Each write is one commit: a process killed at any instant leaves the old
-    record or the new one. Replaced and deleted keys are zeroed before the call returns.
+    memory. Any number of threads may use one handle, and a forked child its parent's. Reads
+    wait for nobody, whatever writers do. Each write is one commit: a process killed at any
+    instant leaves the old record or the new one. Replaced and deleted keys are zeroed before
+    the call returns.
 
     Every call below, on any handle: ValueError if it is closed, StoreRemovedError if the
     store was removed, StoreMovedError if copy_to() moved it, CorruptStoreError if it meets

@@ -33,6 +33,7 @@ def use_pickled(store: KeyStore, number: int) -> tuple[bytes, bool, int]:
 def exchange_in_memory(name: str, number: int, answers: "multiprocessing.Queue[bytes]") -> None:
     """As exchange(), in a SharedMemory."""
     shared = SharedMemory(name)
+    assert shared.buf is not None
     with KeyStore.in_buffer(shared.buf) as store:
         store.put(f"child-{number}", "s", bytes([number]) * 32)
         answers.put(store.get_key("parent", "s"))

@@ -20,6 +20,11 @@ def map_file(path: Path, *, readonly: bool = False) -> mmap.mmap:
         return mmap.mmap(file.fileno(), 0, access=access)
 
 
+def buffer_of(shared: SharedMemory) -> memoryview:
+    assert shared.buf is not None  # it is open
+    return shared.buf
+
+
 class Medium:
     """Zeroed memory of one kind, and the handles of the store that is made in it."""
 
@@ -34,7 +39,7 @@ class Medium:
         elif kind == "shared_memory":
             self._shared = SharedMemory(create=True, size=size)
             self._mapped.append(self._shared)
-            self.buffer = self._shared.buf
+            self.buffer = buffer_of(self._shared)
         else:
             self._path.write_bytes(bytes(size))
             self.buffer = self.again()
@@ -49,7 +54,7 @@ class Medium:
             return mapped
         shared = SharedMemory(self._shared.name)
         self._mapped.append(shared)
-        return shared.buf
+        return buffer_of(shared)
 
     def open(self, capacity: int | None = None, **options: Any) -> KeyStore:
         """A handle, in a mapping of its own, that is closed at the end."""

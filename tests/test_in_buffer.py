@@ -26,10 +26,11 @@ from calls import KEY, READS, WRITES
 from conftest import Child, Fork, Stores, ipc_table, libc, there, unshare_ipc, wait_until
 from exchange import exchange_in_memory
 from layout import BIRTHMARK, DEAD, FIELDS, HEADER_SIZE, LIVE, MAKING, REMOVED, Image, remove_set
-from media import MEDIA, Medium, map_file, medium_of, reboot
+from media import MEDIA, Medium, buffer_of, map_file, medium_of, reboot
 
 from pyshmkey import (
     CorruptStoreError,
+    Error,
     IncompatibleStoreError,
     KeyStore,
     ReadOnlyError,
@@ -275,14 +276,14 @@ def test_a_million_pairs_cost_no_memory(tmp_path: Path) -> None:
 
 
 def test_an_existing_store_is_opened_as_it_is(medium: Medium) -> None:
-    first = medium.open(30, id_size=20, key_size=64)
-    for options in ({}, {"capacity": 30}, {"id_size": 20}, {"capacity": 30, "key_size": 64}):
+    first = medium.open(10, id_size=20, key_size=64)
+    for options in ({}, {"capacity": 10}, {"id_size": 20}, {"capacity": 10, "key_size": 64}):
         store = medium.open(**options)
-        assert (store.capacity, store.id_size, store.key_size) == (30, 20, 64)
+        assert (store.capacity, store.id_size, store.key_size) == (10, 20, 64)
         assert store.store_id == first.store_id
-    for wrong in ({"capacity": 31}, {"id_size": 12}, {"key_size": 128}):
+    for wrong in ({"capacity": 11}, {"id_size": 12}, {"key_size": 128}):
         with pytest.raises(
-            IncompatibleStoreError, match="existing store has capacity 30, id_size 20, key_size 64"
+            IncompatibleStoreError, match="existing store has capacity 10, id_size 20, key_size 64"
         ):
             medium.open(**wrong)
 
@@ -470,7 +471,7 @@ def test_remains_of_a_creator(anonymous: Medium, stored: int) -> None:
     for word in (0, *HEADER_WORDS[stored:]):
         memory[word : word + 8] = bytes(8)
     memory.release()
-    with pytest.raises(TimeoutError if stored else FileNotFoundError, match="being made|zeroed"):
+    with pytest.raises(TimeoutError if stored else FileNotFoundError, match=r"being made|zeroed"):
         anonymous.open(readonly=True, timeout=0)
     store = anonymous.open()
     assert store.capacity == (50 if 88 in HEADER_WORDS[:stored] else CAPACITY)
@@ -656,10 +657,8 @@ def test_after_a_reboot_one_namespace_wins(
                 wait_until(lambda: gate[1])
                 mine.put(f"c{number}", "t", KEY)
                 return f"c{number}"
-        except IncompatibleStoreError as error:
-            assert "lives in IPC namespace" in str(error)
-            assert sets() == set()
-            return ""
+        except IncompatibleStoreError:
+            return ", ".join(sets())  # none
 
     reboot(image)
     children = [fork(lambda number=number: elsewhere(number)) for number in range(5)]  # type: ignore[misc]
@@ -835,14 +834,13 @@ def test_bytes_of_a_stranger(anonymous: Medium) -> None:
         if random.random() < 0.3:
             view[:8] = bytes(8)
         for options in ({"readonly": True}, {}):
-            with contextlib.suppress(
-                IncompatibleStoreError, CorruptStoreError, StoreRemovedError, StoreMovedError,
-                TimeoutError, ValueError, KeyError,
-            ):  # fmt: skip
-                with KeyStore.in_buffer(view, timeout=0, lock_timeout=0.01, **options) as forged:
-                    forged.get_key("a", "b", None)
-                    if not forged.readonly:
-                        forged.put("a", "b", KEY)
+            with (
+                contextlib.suppress(Error, TimeoutError, ValueError, KeyError),
+                KeyStore.in_buffer(view, timeout=0, lock_timeout=0.01, **options) as forged,
+            ):
+                forged.get_key("a", "b", None)
+                if not forged.readonly:
+                    forged.put("a", "b", KEY)
         for number in sets() - before:
             remove_set(int(number))
         if str(semaphores) not in sets():  # a forged REMOVED; its set was the store's own
@@ -859,7 +857,7 @@ def test_bytes_of_a_stranger(anonymous: Medium) -> None:
 def test_the_shared_memory_of_the_standard_library_is_left_whole() -> None:
     """close() and unlink() as ever, once the store is closed."""
     shared = SharedMemory(create=True, size=SIZE)
-    with KeyStore.in_buffer(shared.buf) as store:
+    with KeyStore.in_buffer(buffer_of(shared)) as store:
         store.put("a", "b", KEY)
         with pytest.raises(BufferError):
             shared.close()
