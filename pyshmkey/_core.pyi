@@ -1718,10 +1718,11 @@ class RepairReport(structseq[Any], tuple[int, int, dict[str, tuple[int, int]]]):
 class KeyStore(MutableMapping[tuple[_Id, _Id], KeyRecord], Buffer):
     """A table of keyed records in System V shared memory, shared by processes.
 
-    Made by create(), open(), open_or_create() and from_id(). Any number of threads may
-    use one handle, and a forked child its parent's. Reads wait for nobody, whatever
-    writers do. Each write is one commit: a process killed at any instant leaves the old
-    record or the new one. Replaced and deleted keys are zeroed before the call returns.
+    Made by create(), open(), open_or_create() and from_id(), or by in_buffer() in other
+    memory. Any number of threads may use one handle, and a forked child its parent's. Reads
+    wait for nobody, whatever writers do. Each write is one commit: a process killed at any
+    instant leaves the old record or the new one. Replaced and deleted keys are zeroed before
+    the call returns.
 
     Every call below, on any handle: ValueError if it is closed, StoreRemovedError if the
     store was removed, StoreMovedError if copy_to() moved it, CorruptStoreError if it meets
@@ -1831,6 +1832,68 @@ class KeyStore(MutableMapping[tuple[_Id, _Id], KeyRecord], Buffer):
         lock_timeout: float = 5.0,
     ) -> KeyStore:
         """An existing store by its segment's id; errors as open()."""
+
+    @classmethod
+    def in_buffer(
+        cls,
+        buffer: Buffer,
+        capacity: SupportsIndex | None = None,
+        *,
+        id_size: SupportsIndex | None = None,
+        key_size: SupportsIndex | None = None,
+        readonly: bool | None = None,
+        timeout: float = 2.0,
+        lock_timeout: float = 5.0,
+    ) -> KeyStore:
+        """The store in memory that another object lends, instead of a segment.
+
+        `buffer`: an anonymous mmap that forked children inherit, the buf of a
+        multiprocessing.shared_memory.SharedMemory, a mapped file; C-contiguous, beginning
+        at a multiple of 8. It must be shared memory: what fork copies is two stores. If it
+        is zeroed, a new store is made in it, else the one there is opened. Any number of
+        processes may do so at once; where one is killed before it is done, the next goes
+        on. `capacity`, `id_size`, `key_size`: of a new store, by default the most pairs
+        that fit (size_for() tells the bytes), 12 and 128; of an existing one they must
+        be the same where they are given. `readonly`: None is as the buffer is; a read-only
+        handle opens only. `timeout`: how long that one waits for a store in the making.
+
+        The buffer stays exported until close(), so that closing an mmap or SharedMemory
+        raises BufferError meanwhile. `id` and `key` are None. Such a store can't be pickled:
+        pass on what names the memory. Nobody's uid or mode is checked: whoever can write
+        the memory can change any key, and who lent it vouches for that; writers must be of
+        one user, or root, as its semaphores have mode 0600.
+
+        Who writes is known by semaphores of the kernel, which have a meaning in one IPC
+        namespace, until the next boot. In another namespace (a container) of the same boot
+        only read-only handles are opened. A file that is mapped after a reboot is taken over
+        by the first opener's namespace; an operation that was in progress is finished or
+        undone as after a kill. A boot is known by its boot_id: where a container has one of
+        its own (systemd-nspawn), don't share the file with it.
+
+        destroy() wipes the store and removes its semaphores, which stay until the next boot
+        if nobody calls it, even when the memory is gone. The memory then raises
+        StoreRemovedError to all who open it, until it is zeroed; zero it only when all
+        handles are closed.
+
+        Killed processes lose nothing; a crash of the kernel or of the power may leave the
+        pages of a file half written, and mmap.flush() is the caller's. A file that gets
+        shorter while it is mapped ends those that touch the lost part with SIGBUS.
+
+        IncompatibleStoreError: something else is there, another shape, another build's
+        store, another IPC namespace. FileNotFoundError: zeroed, for a read-only handle.
+        ValueError: too short, not aligned. BufferError: not contiguous; readonly=False, and
+        the buffer is read-only. OSError (ENOSPC): a limit of semaphores, named.
+        """
+
+    @classmethod
+    def size_for(
+        cls,
+        capacity: SupportsIndex,
+        *,
+        id_size: SupportsIndex | None = None,
+        key_size: SupportsIndex | None = None,
+    ) -> int:
+        """The bytes that a store of this shape takes, for in_buffer(); 12 and 128 by default."""
 
     def put(
         self,
@@ -2122,16 +2185,19 @@ class KeyStore(MutableMapping[tuple[_Id, _Id], KeyRecord], Buffer):
         """
 
     @property
-    def id(self) -> int:
-        """The segment's id (shmid)."""
+    def id(self) -> int | Any:
+        """The segment's id (shmid); None in a buffer."""
 
     @property
-    def semaphore_id(self) -> int:
-        """The id of the set of semaphores that tells which writers are alive."""
+    def semaphore_id(self) -> int | Any:
+        """The id of the set of semaphores that tells which writers are alive.
+
+        None for a reader in another IPC namespace or boot, where it has no meaning.
+        """
 
     @property
-    def key(self) -> int:
-        """The segment's key; 0: private."""
+    def key(self) -> int | Any:
+        """The segment's key; 0: private; None in a buffer."""
 
     @property
     def name(self) -> str | None:
@@ -2143,7 +2209,7 @@ class KeyStore(MutableMapping[tuple[_Id, _Id], KeyRecord], Buffer):
 
     @property
     def size(self) -> int:
-        """The segment's size in bytes."""
+        """The size of the segment, or of the buffer, in bytes."""
 
     @property
     def capacity(self) -> int:
@@ -2171,7 +2237,10 @@ class KeyStore(MutableMapping[tuple[_Id, _Id], KeyRecord], Buffer):
 
     @property
     def successor(self) -> int | None:
-        """The segment id of the store that copy_to() moved this one to, or None."""
+        """The segment id of the store that copy_to() moved this one to; -1: in a buffer.
+
+        None: it has not moved.
+        """
 
     @property
     def closed(self) -> bool:

@@ -17,6 +17,7 @@ from layout import (
     FIELDS,
     HEADER_SIZE,
     INSERT,
+    LAYOUT_VERSION,
     LIVE,
     MAKING,
     REMOVED,
@@ -123,16 +124,16 @@ def with_a_pair(stores: Stores, key: int) -> Image:
     [
         (
             "layout_version",
-            3,
+            LAYOUT_VERSION + 1,
             IncompatibleStoreError,
-            "has layout version 3, byte order 01020304; this build reads version 2, byte order "
-            "01020304: use the release that made it",
+            f"has layout version {LAYOUT_VERSION + 1}, byte order 01020304; this build reads "
+            f"version {LAYOUT_VERSION}, byte order 01020304: use the release that made it",
         ),
         (
             "byte_order",
             0x04030201,
             IncompatibleStoreError,
-            "version 2, byte order 04030201; this build reads version 2, byte order 01020304",
+            f"byte order 04030201; this build reads version {LAYOUT_VERSION}, byte order 01020304",
         ),
         (
             "layout_hash",
@@ -514,7 +515,7 @@ def test_a_set_that_does_not_exist(stores: Stores) -> None:
 @pytest.mark.skipif(not own_namespace, reason="others' objects come and go")
 def test_failing_openers_leave_no_attachments(stores: Stores, key: int) -> None:
     image = with_a_pair(stores, key)
-    image["layout_version"] = 3
+    image["layout_version"] = LAYOUT_VERSION + 1
     before = image.segment.nattch
     for _ in range(20):
         for opener in openers(key):

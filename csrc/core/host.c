@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "error.h"
+#include "hash.h"
 
 uint64_t shk__ipc_namespace(void)
 {
@@ -25,9 +26,9 @@ int shk__namespace_check(const shk_store *store)
     if (here == store->ipc_namespace)
         return 0;
     return shk__fail(SHK_E_INCOMPATIBLE,
-                     "store %d was made in IPC namespace %llu and this thread is in %llu, where "
+                     "%s was made in IPC namespace %llu and this thread is in %llu, where "
                      "its semaphores mean nothing: use it where it was made",
-                     store->info.id, (unsigned long long)store->ipc_namespace,
+                     store->title, (unsigned long long)store->ipc_namespace,
                      (unsigned long long)here);
 }
 
@@ -48,6 +49,18 @@ void shk__boot_id(uint8_t out[16])
         out[digit / 2] = (uint8_t)((unsigned)out[digit / 2] << 4 | value);
         digit++;
     }
+}
+
+uint64_t shk__realm_here(void)
+{
+    static const uint64_t key[2];
+    static const uint8_t unknown[16];
+    uint8_t boot[16];
+    uint64_t ipc_namespace = shk__ipc_namespace(); /* 32 bits: the kernel's proc_inum */
+    shk__boot_id(boot);
+    if (ipc_namespace == 0 || memcmp(boot, unknown, sizeof boot) == 0)
+        return 0;
+    return shk__siphash13(key, boot, sizeof boot) << 32 | (uint32_t)ipc_namespace;
 }
 
 void shk_realm_here(struct shk_realm *out)

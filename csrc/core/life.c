@@ -19,7 +19,9 @@
 #include "clock.h"
 #include "collapse.h"
 #include "error.h"
+#include "handle.h"
 #include "host.h"
+#include "realm.h"
 #include "removal.h"
 
 #define POLL (SHK_MILLISECOND / 2)
@@ -113,7 +115,7 @@ static int attach(int id, bool readonly, const struct shk_address *address,
  * the segment: while that is there, whoever comes next can find both. */
 static void remove_remains(const struct candidate *c)
 {
-    uint32_t set_plus_one = shk__load(&c->header->semaphore_id_plus_one);
+    uint32_t set_plus_one = (uint32_t)shk__load(&c->header->set);
     int set_id = set_plus_one ? (int)(set_plus_one - 1) : shk__set_find(c->header->store_id);
     if (set_id >= 0) {
         struct shk__set set;
@@ -195,56 +197,15 @@ static int make_handle(const struct candidate *c, const struct shk_address *addr
                        const struct shk_access *access, shk_store **out)
 {
     struct shk_header_shm header = *c->header; /* validated, and used, only as a copy */
+    struct shk__memory memory = {c->header, c->info.size, c->info.id, c->info.key, c->readonly};
     struct shk__geometry geometry;
     int rc = shk__geometry_read(&header, c->info.size, &geometry);
-    if (rc == 0 && header.name_size > SHK_NAME_MAX)
-        rc = shk__fail(SHK_E_CORRUPT, "the header says its name has %u bytes", header.name_size);
     if (rc == 0)
         rc = check_name(&header, address);
     if (rc == 0 && access->store_id && memcmp(access->store_id, header.store_id, 16) != 0)
         rc = shk__fail(SHK_E_REMOVED, "segment %d holds another store now: the one meant is gone",
                        c->info.id);
-    if (rc < 0)
-        return rc;
-
-    shk_store *store = calloc(1, sizeof *store);
-    if (!store)
-        return shk__fail(-ENOMEM, "a handle");
-    store->base = (unsigned char *)c->header;
-    store->geometry = geometry;
-    memcpy(store->hash_key, header.hash_key, sizeof store->hash_key);
-    /* The kernel takes 20 us to make a process's first entry in /proc. Who can't write may as
-     * well believe the header: nothing but the time of an end depends on it. */
-    store->ipc_namespace = c->readonly ? header.ipc_namespace : shk__ipc_namespace();
-    store->lock_timeout = access->lock_timeout;
-    store->info = (struct shk_info){.id = c->info.id,
-                                    .semaphore_id = (int)(header.semaphore_id_plus_one - 1),
-                                    .key = c->info.key,
-                                    .segment_size = c->info.size,
-                                    .capacity = geometry.capacity,
-                                    .id_size = geometry.id_size,
-                                    .key_size = geometry.key_size,
-                                    .record_size = geometry.record_size,
-                                    .key_id_offset = geometry.key_id_offset,
-                                    .key_offset = geometry.key_offset,
-                                    .times_offset = geometry.times_offset,
-                                    .readonly = c->readonly,
-                                    .owner = header.owner,
-                                    .created = header.created};
-    memcpy(store->info.store_id, header.store_id, sizeof header.store_id);
-    memcpy(store->info.name, header.name, header.name_size);
-    shk__collapse_open(store);
-    if (!c->readonly) {
-        struct shk__set set;
-        shk__set_describe(&set, store->info.semaphore_id, header.store_id);
-        rc = shk__lock_open(&store->lock, &shk__lock_word(store)->word, &set);
-        if (rc < 0) {
-            free(store);
-            return rc;
-        }
-    }
-    *out = store;
-    return 0;
+    return rc < 0 ? rc : shk__handle_make(&memory, &header, (int)((uint32_t)header.set - 1), access, out);
 }
 
 /* 0, START_OVER or an error. `wanted` is what a creator wants, else NULL. */
@@ -293,7 +254,8 @@ static int fill_header(const struct candidate *c, const struct shk__geometry *g,
     } while (rc == -EEXIST);
     if (rc < 0)
         return rc;
-    shk__store(&h->semaphore_id_plus_one, (uint32_t)set_id + 1);
+    h->realm = shk__realm_here();
+    shk__store(&h->set, shk__set_word(h->realm, set_id));
     struct shk__set set;
     shk__set_describe(&set, set_id, h->store_id);
     rc = shk__set_initialise(&set);
@@ -309,9 +271,8 @@ static int fill_header(const struct candidate *c, const struct shk__geometry *g,
     h->key_size = g->key_size;
     h->total_size = g->total_size;
     h->owner = geteuid();
+    h->mode = mode;
     h->created = shk__realtime();
-    h->ipc_namespace = shk__ipc_namespace();
-    shk__boot_id(h->boot_id);
     h->name_size = (uint32_t)address->name.size;
     if (h->name_size)
         memcpy(h->name, address->name.data, h->name_size);
@@ -360,18 +321,6 @@ static int create_segment(key_t key, const struct shk_address *address,
 
 /* ----------------------------------------------------------------- public -- */
 
-static int check_shape(const struct shk_info *info, const struct shk__geometry *wanted)
-{
-    if (info->capacity == wanted->capacity && info->id_size == wanted->id_size &&
-        info->key_size == wanted->key_size)
-        return 0;
-    return shk__fail(SHK_E_INCOMPATIBLE,
-                     "the existing store has capacity %llu, id_size %u, key_size %u; asked for were "
-                     "%llu, %u, %u: open it as it is, or destroy it first",
-                     (unsigned long long)info->capacity, info->id_size, info->key_size,
-                     (unsigned long long)wanted->capacity, wanted->id_size, wanted->key_size);
-}
-
 /* -EEXIST, with what is known of the segment that is there. */
 static int exists(key_t key, int rc)
 {
@@ -398,7 +347,7 @@ static int open_existing(enum shk_intent intent, key_t key, const struct shk_add
     if (intent == SHK_CREATE)
         rc = exists(key, rc);
     else if (rc == 0 && intent == SHK_OPEN_OR_CREATE)
-        rc = check_shape(&store->info, wanted);
+        rc = shk__handle_check_shape(&store->info, wanted->capacity, wanted->id_size, wanted->key_size);
     if (rc == 0)
         *out = store;
     else

@@ -248,6 +248,30 @@ SHK_API int shk_store_open(enum shk_intent intent, const struct shk_address *add
                            shk_store **out);
 /* By the segment's id, as in info.id; -ENOENT if it is gone. */
 SHK_API int shk_store_from_id(int id, const struct shk_access *access, shk_store **out);
+/* In memory of the caller's: an anonymous shared mapping, a mapped file, POSIX shared memory.
+ * The caller keeps it mapped until the handle is closed, and vouches for who may write it: owner
+ * and mode are not checked. base: a multiple of 8. Memory that is zero up to its end holds a new
+ * store, by SHK_CREATE and SHK_OPEN_OR_CREATE; SHK_OPEN finds none there: -ENOENT. Any number of
+ * processes may create at once, and each goes on with what another, being dead, had begun.
+ * In shape, 0 stands for what the store there has and, for a new one, the largest capacity that
+ * fits, the default sizes, and mode 0600, which is the semaphores'.
+ *
+ * info.id is -1. The semaphores have a meaning in the IPC namespace and the boot they were made
+ * in: elsewhere in the same boot a handle that may write is INCOMPATIBLE, while readers work
+ * anywhere; after a reboot the first opener's namespace takes the store over. A boot is known by
+ * its boot_id: where a container has one of its own, don't share the memory with it.
+ * shk_store_destroy wipes the store and removes the semaphores, which otherwise stay until the
+ * next boot, whatever becomes of the memory. Then the memory is REMOVED to every opener until
+ * the caller zeroes it, which must not be before all handles are closed.
+ *
+ * The journal covers processes that are killed, not a kernel that crashes and leaves a file's
+ * pages half written; to write the file out is the caller's (msync). Access beyond the end of a
+ * file that was cut off is SIGBUS. The pages are kept out of core dumps where madvise can. */
+SHK_API int shk_store_in_memory(enum shk_intent intent, void *base, size_t size,
+                                const struct shk_shape *shape, const struct shk_access *access,
+                                shk_store **out);
+/* The bytes that a store of this shape takes. */
+SHK_API int shk_store_size(const struct shk_shape *shape, size_t *out);
 /* Detaches and gives the writer's token back. NULL is allowed. */
 SHK_API void shk_store_close(shk_store *store);
 /* Wipes every record and removes the segment and its semaphores. Other handles
@@ -425,7 +449,7 @@ SHK_API int shk_store_changes(const shk_store *store, uint64_t since, struct shk
 SHK_API int shk_store_copy_to(shk_store *store, shk_store *target, uint64_t *copied);
 /* Where the records of a store that moved are now. ABSENT: it did not move. */
 struct shk_successor {
-    int id;
+    int id; /* -1: in memory of the caller's */
     unsigned char store_id[16];
     key_t key;
     uid_t owner;
@@ -448,8 +472,8 @@ SHK_API int shk_store_successor(const shk_store *store, struct shk_successor *ou
 SHK_API int shk_store_slots(const shk_store *store, const void **slots, uint64_t *count);
 
 struct shk_info {
-    int id;              /* of the segment */
-    int semaphore_id;    /* of the set that tells who is alive */
+    int id;              /* of the segment; -1: in memory of the caller's */
+    int semaphore_id;    /* of the set that tells who is alive; -1: that is elsewhere */
     key_t key;
     uint64_t segment_size;
     uint64_t capacity;

@@ -579,7 +579,7 @@ static void foreign_sets(void)
         struct shk_header_shm *header = (struct shk_header_shm *)damaged;
         const uint32_t ids[] = {(uint32_t)bystanders.sets[0], (uint32_t)bystanders.sets[1],
                                 UINT32_MAX, INT32_MAX, UINT32_C(0x80000000), 0};
-        header->semaphore_id_plus_one = ids[i % 6] + 1;
+        header->set = ids[i % 6] + 1;
         const uint64_t states[] = {SHK_STATE_LIVE, SHK_STATE_MAKING, SHK_STATE_DEAD,
                                    SHK_STATE_REMOVED, SHK_STATE_MOVED};
         header->state = states[i / 6 % 5];

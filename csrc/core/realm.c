@@ -1,0 +1,89 @@
+/* realm.c: entering a realm. */
+#include "realm.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "error.h"
+#include "host.h"
+
+static uint32_t boot_of(uint64_t word)
+{
+    return (uint32_t)(word >> 32);
+}
+
+int shk__realm_set(const struct shk_header_shm *header)
+{
+    uint64_t set = shk__load(&header->set), here = shk__realm_here();
+    bool known = here != 0 && shk__load(&header->realm) == here && boot_of(set) == boot_of(here);
+    return known ? (int)((uint32_t)set - 1) : -1;
+}
+
+static int take_realm(struct shk_header_shm *header, uint64_t here)
+{
+    uint64_t realm = shk__load(&header->realm);
+    while (realm != here) {
+        if (realm != 0 && boot_of(realm) == boot_of(here))
+            return shk__fail(SHK_E_INCOMPATIBLE,
+                             "the store in memory lives in IPC namespace %u and this thread is in "
+                             "%u, where its semaphores mean nothing: write to it there; read-only "
+                             "it can be opened anywhere, and copied to a new store",
+                             (uint32_t)realm, (uint32_t)here);
+        if (shk__cas64(&header->realm, &realm, here))
+            return 0;
+    }
+    return 0;
+}
+
+/* The set, and the CAS that names it. Whoever comes late finds another named, made by who was
+ * as late and found ours gone; or ours. */
+static int make_set(struct shk_header_shm *header, uint64_t here, uint64_t seen, int *set_id)
+{
+    uint8_t store_id[16];
+    struct shk__set set;
+    memcpy(store_id, header->store_id, sizeof store_id);
+    uint32_t mode = shk__load(&header->mode);
+    if (mode != 0600 && mode != 0640)
+        return shk__fail(SHK_E_CORRUPT, "the header says the semaphores have mode %04o", mode);
+    int rc = shk__set_join(store_id, (mode_t)mode, &set);
+    if (rc < 0)
+        return rc;
+    if (shk__cas64(&header->set, &seen, shk__set_word(here, set.id)))
+        seen = shk__set_word(here, set.id);
+    if (boot_of(seen) != boot_of(here) || (uint32_t)seen == 0)
+        return shk__fail(SHK_E_CORRUPT, "the header's set became %#llx while it was made",
+                         (unsigned long long)seen);
+    if (seen != shk__set_word(here, set.id))
+        shk__set_remove(&set);
+    *set_id = (int)((uint32_t)seen - 1);
+    return 0;
+}
+
+int shk__realm_enter(struct shk_header_shm *header, uint64_t *realm, int *set_id)
+{
+    uint64_t here = shk__realm_here();
+    if (here == 0)
+        return shk__fail(-ENOTSUP, "the boot and the IPC namespace are unknown, without which a "
+                                   "living writer can't be told from a dead one: mount /proc, or "
+                                   "open read-only");
+    int rc = take_realm(header, here);
+    uint64_t set = shk__load(&header->set);
+    if (rc == 0 && boot_of(set) == boot_of(here) && (uint32_t)set != 0)
+        *set_id = (int)((uint32_t)set - 1);
+    else if (rc == 0)
+        rc = make_set(header, here, set, set_id);
+    if (rc == 0)
+        *realm = here;
+    return rc;
+}
+
+int shk__realm_check(const shk_store *store)
+{
+    uint64_t realm = shk__load(&shk__header(store)->realm);
+    if (store->realm == 0 || realm == store->realm)
+        return 0;
+    return shk__fail(SHK_E_INCOMPATIBLE,
+                     "%s was taken over from IPC namespace %u and another boot while this handle "
+                     "was open: its writers have other semaphores now; open it anew",
+                     store->title, (uint32_t)realm);
+}
