@@ -1624,6 +1624,9 @@ class Bell:
         """Closes the descriptor; nothing if that was done."""
 
 @final
+class StoreWarning(RuntimeWarning):
+    """A store was made, but is less safe than it should be; the message says how to mend it."""
+
 class StoreStats(structseq[int], tuple[int, ...]):
     """Counters of a store, for all processes since its creation."""
 
@@ -1760,6 +1763,7 @@ class KeyStore(MutableMapping[tuple[_Id, _Id], KeyRecord], Buffer):
         id_size: SupportsIndex = 12,
         key_size: SupportsIndex = 128,
         mode: SupportsIndex = 0o600,
+        memory_lock: Literal["try", "require", "off", False] = "try",
         timeout: float = 2.0,
         lock_timeout: float = 5.0,
     ) -> KeyStore:
@@ -1769,8 +1773,14 @@ class KeyStore(MutableMapping[tuple[_Id, _Id], KeyRecord], Buffer):
         a private store that others open by its id. `capacity`: 1 to 2**32 - 256; unused
         room takes no memory. `id_size`: 2 to 256 bytes, one of them for the closing NUL.
         `key_size`: the longest key, 1 to 65,536 bytes. `mode`: 0o600, or 0o640 for readers
-        of the group. `timeout`: seconds to wait for a store under this name that another
+        of the group. `memory_lock`: whether its pages are kept out of swap (SHM_LOCK, which
+        takes no page for itself); "try" warns with StoreWarning where RLIMIT_MEMLOCK, which
+        counts the whole segment, doesn't allow it, and "require" raises: ENOMEM or EPERM,
+        and no store. `timeout`: seconds to wait for a store under this name that another
         process is still making; then that one is replaced. `lock_timeout`: see there.
+
+        StoreWarning also where kernel.shm_rmid_forced is set: then the store goes with its
+        last handle. If a filter makes an exception of the warning, there is no store.
 
         FileExistsError: there is a store, or something else, already. OSError (EINVAL,
         ENOSPC, ENOMEM): a limit of the kernel, named with its value. ValueError: an
@@ -1783,16 +1793,19 @@ class KeyStore(MutableMapping[tuple[_Id, _Id], KeyRecord], Buffer):
         name_or_key: _Id | SupportsIndex,
         *,
         readonly: bool = False,
-        owner: SupportsIndex | None = None,
-        trust: Iterable[SupportsIndex] = (),
+        owner: SupportsIndex | str | None = None,
+        trust: Iterable[SupportsIndex | str] = (),
         timeout: float = 2.0,
         lock_timeout: float = 5.0,
     ) -> KeyStore:
         """An existing store.
 
-        `owner`: the uid whose name it is, if not the caller's; that uid is trusted then.
-        `trust`: further uids, beside the caller's and root, that may own the segment.
-        `timeout`: seconds to wait for a store that is still being made.
+        `owner`: the uid, or the name of the user, whose name it is, if not the caller's; that
+        user is trusted then. `trust`: further uids or names of users, beside the caller and
+        root, that may own the segment. `timeout`: seconds to wait for a store that is still
+        being made.
+
+        LookupError: there is no user of that name.
 
         FileNotFoundError: there is none, or one that its creator never finished (it is
         removed). InsecureStoreError: its owner, creator or mode can't be trusted; nothing
@@ -1811,12 +1824,14 @@ class KeyStore(MutableMapping[tuple[_Id, _Id], KeyRecord], Buffer):
         id_size: SupportsIndex = 12,
         key_size: SupportsIndex = 128,
         mode: SupportsIndex = 0o600,
+        memory_lock: Literal["try", "require", "off", False] = "try",
         timeout: float = 2.0,
         lock_timeout: float = 5.0,
     ) -> KeyStore:
         """The store, made if need be. However many processes do this, all get the same one.
 
-        IncompatibleStoreError: it is there with another capacity, id_size or key_size.
+        `memory_lock` is done to a store that is there already, too; where that fails, it is
+        left as it was. IncompatibleStoreError: it is there with another capacity, id_size or key_size.
         Otherwise as open() and create().
         """
 
@@ -1826,7 +1841,7 @@ class KeyStore(MutableMapping[tuple[_Id, _Id], KeyRecord], Buffer):
         shmid: SupportsIndex,
         *,
         readonly: bool = False,
-        trust: Iterable[SupportsIndex] = (),
+        trust: Iterable[SupportsIndex | str] = (),
         timeout: float = 2.0,
         lock_timeout: float = 5.0,
     ) -> KeyStore:
@@ -2176,6 +2191,14 @@ class KeyStore(MutableMapping[tuple[_Id, _Id], KeyRecord], Buffer):
     @property
     def closed(self) -> bool:
         """True after close()."""
+
+    @property
+    def memory_locked(self) -> bool:
+        """True if its pages are kept out of swap, at this moment.
+
+        Whoever created it asked for that, or somebody did so since: its owner may lock and
+        unlock it at any time, see Segment.lock_memory(). ValueError once it is closed.
+        """
 
     @property
     def lock_timeout(self) -> float:

@@ -18,6 +18,7 @@ enum {
 struct module_state {
     PyObject *module;                   /* pyshmkey._core itself */
     PyObject *error;                    /* pyshmkey.Error */
+    PyObject *warning;                  /* pyshmkey.StoreWarning */
     PyObject *exceptions[ERROR_COUNT];  /* in the order of SHK_CODES; a builtin where one fits */
     PyObject *segmentstat_type;
     PyObject *segment_type;
