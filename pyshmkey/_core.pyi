@@ -66,6 +66,9 @@ class CorruptStoreError(Error):
 class IncompatibleStoreError(Error):
     """The segment is not a store, or not one this build can use."""
 
+class StoreWarning(RuntimeWarning):
+    """A store was made, but is less safe than it should be; the message says how to mend it."""
+
 class InsecureStoreError(Error, PermissionError):
     """The segment's owner, creator or mode can't be trusted."""
 
@@ -1624,9 +1627,6 @@ class Bell:
         """Closes the descriptor; nothing if that was done."""
 
 @final
-class StoreWarning(RuntimeWarning):
-    """A store was made, but is less safe than it should be; the message says how to mend it."""
-
 class StoreStats(structseq[int], tuple[int, ...]):
     """Counters of a store, for all processes since its creation."""
 

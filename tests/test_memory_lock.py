@@ -130,7 +130,7 @@ HOWS: tuple[How, ...] = ("try", "require", "off", False)
 
 @pytest.mark.parametrize("limit", ["none", "small", "exact"])
 @pytest.mark.parametrize("how", HOWS)
-def test_each_limit(fork: Fork, nobody: int, limit: str, how: How) -> None:
+def test_each_limit(fork: Fork, stranger: int, limit: str, how: How) -> None:
     size = size_of(MIDDLING)
     bytes_ = {"none": 0, "small": size - PAGE, "exact": size}[limit]
 
@@ -153,16 +153,16 @@ def test_each_limit(fork: Fork, nobody: int, limit: str, how: How) -> None:
     if how == "require" and limit == "exact":
         store = fork(
             lambda: limited(bytes_, lambda: KeyStore.create(None, MIDDLING, memory_lock=how).id),
-            uid=nobody,
+            uid=stranger,
         ).result()
-        with KeyStore.from_id(store, trust=[nobody]) as opened:
+        with KeyStore.from_id(store, trust=[stranger]) as opened:
             assert opened.memory_locked
             opened.destroy()
         return
     if how == "require":
-        texts = [fork(lambda: limited(bytes_, fail), uid=nobody).result()]
+        texts = [fork(lambda: limited(bytes_, fail), uid=stranger).result()]
     else:
-        texts = fork(lambda: limited(bytes_, use), uid=nobody).result()
+        texts = fork(lambda: limited(bytes_, use), uid=stranger).result()
         assert len(texts) == (how == "try" and limit != "exact")
     for text in texts:
         assert f"beyond RLIMIT_MEMLOCK, {bytes_} bytes" in text
@@ -171,7 +171,7 @@ def test_each_limit(fork: Fork, nobody: int, limit: str, how: How) -> None:
         assert f"LimitMEMLOCK={size // KIB}K" in text
 
 
-def test_the_limit_it_asks_for_is_enough(fork: Fork, nobody: int) -> None:
+def test_the_limit_it_asks_for_is_enough(fork: Fork, stranger: int) -> None:
     """Also where other segments of the user have used up what there is."""
     size = size_of(100)
 
@@ -191,10 +191,10 @@ def test_the_limit_it_asks_for_is_enough(fork: Fork, nobody: int) -> None:
             store.destroy()
         return locked and not found
 
-    assert fork(use, uid=nobody).result()
+    assert fork(use, uid=stranger).result()
 
 
-def test_twenty_megabytes_are_above_the_usual_limit(fork: Fork, nobody: int) -> None:
+def test_twenty_megabytes_are_above_the_usual_limit(fork: Fork, stranger: int) -> None:
     def use() -> str:
         store, (text,) = caught(create(LARGE))
         store.destroy()
@@ -202,12 +202,12 @@ def test_twenty_megabytes_are_above_the_usual_limit(fork: Fork, nobody: int) -> 
 
     hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)[1]
     usual = 8 * KIB * KIB if hard == resource.RLIM_INFINITY else min(8 * KIB * KIB, hard)
-    text = fork(lambda: limited(usual, use), uid=nobody).result()
+    text = fork(lambda: limited(usual, use), uid=stranger).result()
     assert f"RLIMIT_MEMLOCK, {usual} bytes" in text
     assert "may reach swap" in text
 
 
-def test_a_warning_made_an_exception_leaves_nothing(fork: Fork, nobody: int, key: int) -> None:
+def test_a_warning_made_an_exception_leaves_nothing(fork: Fork, stranger: int, key: int) -> None:
     def use() -> None:
         for name in (None, key):
             with unchanged(), pytest.raises(StoreWarning, match="may reach swap"):
@@ -222,10 +222,10 @@ def test_a_warning_made_an_exception_leaves_nothing(fork: Fork, nobody: int, key
             assert store.get_key("a", "b") == KEY
             store.destroy()
 
-    fork(lambda: limited(0, use), uid=nobody).result()
+    fork(lambda: limited(0, use), uid=stranger).result()
 
 
-def test_open_or_create_locks_what_it_finds(fork: Fork, nobody: int, key: int) -> None:
+def test_open_or_create_locks_what_it_finds(fork: Fork, stranger: int, key: int) -> None:
     size = size_of(100)
 
     def use() -> None:
@@ -236,7 +236,7 @@ def test_open_or_create_locks_what_it_finds(fork: Fork, nobody: int, key: int) -
             Segment.from_id(store.id).unlock_memory()
         store.destroy()
 
-    fork(lambda: limited(size, use), uid=nobody).result()
+    fork(lambda: limited(size, use), uid=stranger).result()
 
 
 def test_another_users_store_is_not_ours_to_lock(
