@@ -2075,7 +2075,7 @@ class KeyStore(MutableMapping[tuple[_Id, _Id], KeyRecord], Buffer):
 
         Fields and dtype as a view's, numpy.asarray(store): ids are S, keys uint8 arrays
         padded with zeros to key_size, times nanoseconds since the epoch, expires 0: never.
-        It holds keys, which nobody wipes. Moments and errors as snapshot(). ImportError:
+        It is wiped when it is freed; copies of it are not. Moments and errors as snapshot(). ImportError:
         NumPy is not installed (pyshmkey[numpy]).
         """
 

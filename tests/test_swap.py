@@ -1,0 +1,111 @@
+"""What reaches the disk: a swap file is made, a store paged out, and the file searched."""
+
+import contextlib
+import ctypes
+import fcntl
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from conftest import Stores, ipc_table, wait_until
+
+from pyshmkey import KeyStore
+
+MADV_PAGEOUT = 21
+PRIORITY = 32767  # before all other swap of the host
+SIZE = 64 << 20
+KEYS = 1000
+PAGE = os.sysconf("SC_PAGESIZE")
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Two swap files would share the pages: one test at a time on this host."""
+    path = Path(tempfile.gettempdir(), "pyshmkey-test-swap.lock")
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@pytest.fixture
+def swap_file(tmp_path: Path) -> Iterator[Path]:
+    """Where this host swaps to, during the test."""
+    if os.geteuid() != 0 or not shutil.which("mkswap") or not shutil.which("swapon"):
+        pytest.skip("only root can swap to a file, with mkswap and swapon")
+    compressed = Path("/sys/module/zswap/parameters/enabled")
+    if compressed.exists() and compressed.read_text().strip() == "Y":
+        pytest.skip("zswap keeps in memory, compressed, what would be written")
+    path = tmp_path / "swap"
+    path.touch(0o600)
+    with path.open("r+b") as file:
+        os.posix_fallocate(file.fileno(), 0, SIZE)
+    subprocess.run(["mkswap", path], check=True, capture_output=True)
+    with alone():
+        if subprocess.run(["swapon", "-p", str(PRIORITY), path], capture_output=True).returncode:
+            pytest.skip(
+                "this host, or the file system of the temporary folder, allows no swap file"
+            )
+        try:
+            yield path
+        finally:
+            subprocess.run(["swapoff", path], check=False)
+            path.unlink()
+
+
+def page_out(store: KeyStore) -> None:
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        if "/SYSV" in line and line.split()[4] == str(store.id):
+            start, end = (int(part, 16) for part in line.split()[0].split("-"))
+            pages = ctypes.c_void_p(start), ctypes.c_size_t(end - start)
+            assert libc.madvise(*pages, MADV_PAGEOUT) == 0, os.strerror(ctypes.get_errno())
+            return
+    pytest.fail("the store is not mapped")
+
+
+def memory_of(store: KeyStore) -> tuple[int, int]:
+    """Bytes in memory, and in swap."""
+    row = next(row for row in ipc_table("shm") if row["shmid"] == str(store.id))
+    return int(row["rss"]), int(row["swap"])
+
+
+def read_anew(path: Path) -> bytes:
+    """From the disk, not from what was in memory when the file was made."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        return file.read()
+
+
+def fill(store: KeyStore) -> list[bytes]:
+    keys = [os.urandom(32) for _ in range(KEYS)]
+    store.put_many([(f"c{i}", "s", key) for i, key in enumerate(keys)])
+    return keys
+
+
+@pytest.mark.parametrize("how", ["try", "require"])
+def test_no_key_of_a_locked_store_is_on_the_disk(stores: Stores, swap_file: Path, how: str) -> None:
+    """Beside it one that is not locked: of that, every key is."""
+    locked, other = stores(KEYS, memory_lock=how), stores(KEYS, memory_lock="off")
+    kept, lost = fill(locked), fill(other)
+    before = memory_of(locked)
+    assert before[1] == 0
+
+    def is_out(store: KeyStore) -> bool:
+        page_out(store)
+        return memory_of(store)[0] == 0
+
+    wait_until(lambda: is_out(other))
+    page_out(locked)
+    assert memory_of(locked) == before
+    subprocess.run(["swapoff", swap_file], check=True)
+    disk = read_anew(swap_file)
+    assert sum(key in disk for key in lost) == KEYS
+    assert sum(key in disk for key in kept) == 0
+    assert [locked.get_key(f"c{i}", "s") for i in range(KEYS)] == kept
+    assert [other.get_key(f"c{i}", "s") for i in range(KEYS)] == lost
