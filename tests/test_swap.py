@@ -7,11 +7,12 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Stores, ipc_table, wait_until
+from conftest import Stores, ipc_table
 
 from pyshmkey import KeyStore
 
@@ -19,6 +20,7 @@ MADV_PAGEOUT = 21
 PRIORITY = 32767  # before all other swap of the host
 SIZE = 16 << 20
 KEYS = 1000
+PATIENCE = 10  # seconds
 PAGE = os.sysconf("SC_PAGESIZE")
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -96,11 +98,11 @@ def test_no_key_of_a_locked_store_is_on_the_disk(stores: Stores, swap_file: Path
     before = memory_of(locked)
     assert before[1] == 0
 
-    def is_out(store: KeyStore) -> bool:
-        page_out(store)
-        return memory_of(store)[0] == 0
-
-    wait_until(lambda: is_out(other))
+    deadline = time.monotonic() + PATIENCE
+    while memory_of(other)[0]:
+        page_out(other)
+        if time.monotonic() > deadline:
+            pytest.skip("this host swaps nothing out, as in a cgroup without swap")
     page_out(locked)
     assert memory_of(locked) == before
     subprocess.run(["swapoff", swap_file], check=True)

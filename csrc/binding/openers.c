@@ -32,6 +32,8 @@ static int set_size(PyObject *argument, const char *what, uint32_t low, uint32_t
     return 0;
 }
 
+#define LOCK_CHOICES "it must be 'try', 'require', 'off' or False"
+
 static int set_memory_lock(PyObject *argument, enum shk_memory_lock *out)
 {
     static const struct {
@@ -48,8 +50,11 @@ static int set_memory_lock(PyObject *argument, enum shk_memory_lock *out)
             *out = choices[i].how;
             return 0;
         }
-    PyErr_Format(PyUnicode_Check(argument) ? PyExc_ValueError : PyExc_TypeError,
-                 "memory_lock is %R; it must be 'try', 'require', 'off' or False", argument);
+    if (PyUnicode_Check(argument))
+        PyErr_Format(PyExc_ValueError, "memory_lock is %R; " LOCK_CHOICES, argument);
+    else
+        PyErr_Format(PyExc_TypeError, "memory_lock is of type %.200s; " LOCK_CHOICES,
+                     Py_TYPE(argument)->tp_name);
     return -1;
 }
 
@@ -89,8 +94,9 @@ static PyObject *users_tuple(PyObject *trust)
     if (!trust)
         return PyTuple_New(0);
     if (PyUnicode_Check(trust) || PyBytes_Check(trust))
-        return PyErr_Format(PyExc_TypeError, "trust is %R; it must be an iterable of uids and names "
-                                             "of users", trust);
+        return PyErr_Format(PyExc_TypeError,
+                            "trust must be an iterable of uids and names of users, not %.200s",
+                            Py_TYPE(trust)->tp_name);
     return PySequence_Tuple(trust);
 }
 

@@ -198,8 +198,8 @@ static int await_published(const struct candidate *c, const struct shk__geometry
     if (state == SHK_STATE_REMOVED) /* a caller that may write has to finish it */
         return shk__fail(SHK_E_REMOVED, "store %d was destroyed", c->info.id);
     return shk__fail(SHK_E_INCOMPATIBLE,
-                     "segment %d (key 0x%x) does not hold a store: it starts with %016llx",
-                     c->info.id, (unsigned)c->info.key, (unsigned long long)state);
+                     "segment %d (key 0x%x) does not hold a store: it starts with other bytes",
+                     c->info.id, (unsigned)c->info.key);
 }
 
 static int check_name(const struct shk_header_shm *header, const struct shk_address *address)
