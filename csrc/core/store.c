@@ -24,8 +24,8 @@ int shk__store_check_live(const shk_store *store)
         return shk__fail(SHK_E_REMOVED, "store %d was destroyed", store->info.id);
     if (state == SHK_STATE_MOVED)
         return shk__moved(store);
-    return shk__fail(SHK_E_CORRUPT, "the state of store %d is %#llx, which no open store can have",
-                     store->info.id, (unsigned long long)state);
+    return shk__fail(SHK_E_CORRUPT, "the state of store %d is none that an open store can have",
+                     store->info.id);
 }
 
 /* Why the lock could not be had, in terms of the store. */
