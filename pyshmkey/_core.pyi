@@ -66,6 +66,9 @@ class CorruptStoreError(Error):
 class IncompatibleStoreError(Error):
     """The segment is not a store, or not one this build can use."""
 
+class StoreWarning(RuntimeWarning):
+    """A store was made, but is less safe than it should be; the message says how to mend it."""
+
 class InsecureStoreError(Error, PermissionError):
     """The segment's owner, creator or mode can't be trusted."""
 
@@ -1761,6 +1764,7 @@ class KeyStore(MutableMapping[tuple[_Id, _Id], KeyRecord], Buffer):
         id_size: SupportsIndex = 12,
         key_size: SupportsIndex = 128,
         mode: SupportsIndex = 0o600,
+        memory_lock: Literal["try", "require", "off", False] = "try",
         timeout: float = 2.0,
         lock_timeout: float = 5.0,
     ) -> KeyStore:
@@ -1770,8 +1774,14 @@ class KeyStore(MutableMapping[tuple[_Id, _Id], KeyRecord], Buffer):
         a private store that others open by its id. `capacity`: 1 to 2**32 - 256; unused
         room takes no memory. `id_size`: 2 to 256 bytes, one of them for the closing NUL.
         `key_size`: the longest key, 1 to 65,536 bytes. `mode`: 0o600, or 0o640 for readers
-        of the group. `timeout`: seconds to wait for a store under this name that another
+        of the group. `memory_lock`: whether its pages are kept out of swap (SHM_LOCK, which
+        takes no page for itself); "try" warns with StoreWarning where RLIMIT_MEMLOCK, which
+        counts the whole segment, doesn't allow it, and "require" raises: ENOMEM or EPERM,
+        and no store. `timeout`: seconds to wait for a store under this name that another
         process is still making; then that one is replaced. `lock_timeout`: see there.
+
+        StoreWarning also where kernel.shm_rmid_forced is set: then the store goes with its
+        last handle. If a filter makes an exception of the warning, there is no store.
 
         FileExistsError: there is a store, or something else, already. OSError (EINVAL,
         ENOSPC, ENOMEM): a limit of the kernel, named with its value. ValueError: an
@@ -1784,16 +1794,19 @@ class KeyStore(MutableMapping[tuple[_Id, _Id], KeyRecord], Buffer):
         name_or_key: _Id | SupportsIndex,
         *,
         readonly: bool = False,
-        owner: SupportsIndex | None = None,
-        trust: Iterable[SupportsIndex] = (),
+        owner: SupportsIndex | str | None = None,
+        trust: Iterable[SupportsIndex | str] = (),
         timeout: float = 2.0,
         lock_timeout: float = 5.0,
     ) -> KeyStore:
         """An existing store.
 
-        `owner`: the uid whose name it is, if not the caller's; that uid is trusted then.
-        `trust`: further uids, beside the caller's and root, that may own the segment.
-        `timeout`: seconds to wait for a store that is still being made.
+        `owner`: the uid, or the name of the user, whose name it is, if not the caller's; that
+        user is trusted then. `trust`: further uids or names of users, beside the caller and
+        root, that may own the segment. `timeout`: seconds to wait for a store that is still
+        being made.
+
+        LookupError: there is no user of that name.
 
         FileNotFoundError: there is none, or one that its creator never finished (it is
         removed). InsecureStoreError: its owner, creator or mode can't be trusted; nothing
@@ -1812,12 +1825,14 @@ class KeyStore(MutableMapping[tuple[_Id, _Id], KeyRecord], Buffer):
         id_size: SupportsIndex = 12,
         key_size: SupportsIndex = 128,
         mode: SupportsIndex = 0o600,
+        memory_lock: Literal["try", "require", "off", False] = "try",
         timeout: float = 2.0,
         lock_timeout: float = 5.0,
     ) -> KeyStore:
         """The store, made if need be. However many processes do this, all get the same one.
 
-        IncompatibleStoreError: it is there with another capacity, id_size or key_size.
+        `memory_lock` is done to a store that is there already, too; where that fails, it is
+        left as it was. IncompatibleStoreError: it is there with another capacity, id_size or key_size.
         Otherwise as open() and create().
         """
 
@@ -1827,7 +1842,7 @@ class KeyStore(MutableMapping[tuple[_Id, _Id], KeyRecord], Buffer):
         shmid: SupportsIndex,
         *,
         readonly: bool = False,
-        trust: Iterable[SupportsIndex] = (),
+        trust: Iterable[SupportsIndex | str] = (),
         timeout: float = 2.0,
         lock_timeout: float = 5.0,
     ) -> KeyStore:
@@ -2123,7 +2138,7 @@ class KeyStore(MutableMapping[tuple[_Id, _Id], KeyRecord], Buffer):
 
         Fields and dtype as a view's, numpy.asarray(store): ids are S, keys uint8 arrays
         padded with zeros to key_size, times nanoseconds since the epoch, expires 0: never.
-        It holds keys, which nobody wipes. Moments and errors as snapshot(). ImportError:
+        It is wiped when it is freed; copies of it are not. Moments and errors as snapshot(). ImportError:
         NumPy is not installed (pyshmkey[numpy]).
         """
 
@@ -2245,6 +2260,14 @@ class KeyStore(MutableMapping[tuple[_Id, _Id], KeyRecord], Buffer):
     @property
     def closed(self) -> bool:
         """True after close()."""
+
+    @property
+    def memory_locked(self) -> bool | None:
+        """True if its pages are kept out of swap, at this moment; None in a buffer.
+
+        Whoever created it asked for that, or somebody did so since: its owner may lock and
+        unlock it at any time, see Segment.lock_memory(). ValueError once it is closed.
+        """
 
     @property
     def lock_timeout(self) -> float:

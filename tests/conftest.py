@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import os
 import pickle
+import secrets
 import select
 import signal
 import time
@@ -215,6 +216,12 @@ def nobody() -> int:
     if os.geteuid() != 0:
         pytest.skip("only root can act as another user")
     return NOBODY
+
+
+@pytest.fixture
+def stranger(nobody: int) -> int:
+    """The uid of a user whom no other test acts as: whatever counts by user starts at 0."""
+    return 1_000_000_000 + nobody + secrets.randbelow(1_000_000_000)
 
 
 @pytest.fixture

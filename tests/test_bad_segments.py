@@ -64,7 +64,7 @@ def classic_table(records: int) -> bytes:
 
 
 FOREIGN = {
-    "random": (os.urandom(50_000), "does not hold a store: it starts with [0-9a-f]{16}"),
+    "random": (os.urandom(50_000), "does not hold a store: it starts with "),
     "text": (b"hello" * 1000, "does not hold a store: it starts with "),
     "classic": (classic_table(100), "does not hold a store: it starts with "),
     "empty classic": (bytes(160 * 100), "starts with zeros: it is something else's"),
@@ -152,7 +152,7 @@ def with_a_pair(stores: Stores, key: int) -> Image:
         ("total_size", 5, CorruptStoreError, "the header says 5 and the segment has"),
         ("name_size", 256, CorruptStoreError, "its name has 256 bytes"),
         ("name_size", 2**32 - 1, CorruptStoreError, "its name has 4294967295 bytes"),
-        ("state", 5, IncompatibleStoreError, "does not hold a store: it starts with 0{15}5"),
+        ("state", 5, IncompatibleStoreError, "does not hold a store: it starts with "),
         ("state", LIVE ^ 1 << 63, IncompatibleStoreError, "does not hold a store"),
     ],
 )

@@ -319,6 +319,19 @@ static PyObject *get_closed(PyObject *self, void *closure)
     return PyBool_FromLong(!((KeyStore *)self)->store || ((KeyStore *)self)->closing);
 }
 
+static PyObject *get_memory_locked(PyObject *self, void *closure)
+{
+    (void)closure;
+    const shk_store *store = keystore_opened(self);
+    bool locked;
+    if (!store)
+        return NULL;
+    if (((KeyStore *)self)->info.id < 0)
+        Py_RETURN_NONE;
+    int rc = shk_store_memory_locked(store, &locked);
+    return rc < 0 ? errors_raise(state_of(self), rc) : PyBool_FromLong(locked);
+}
+
 static PyObject *get_lock_timeout(PyObject *self, void *closure)
 {
     (void)closure;
@@ -361,6 +374,9 @@ static PyGetSetDef attributes[] = {
      "The segment id of the store that this one moved to, -1 if that is in a buffer, or None.",
      NULL},
     {"closed", get_closed, NULL, "True after close().", NULL},
+    {"memory_locked", get_memory_locked, NULL,
+     "True if its pages are kept out of swap, at this moment; None in a buffer, whose owner\n"
+     "can lock it.", NULL},
     {"lock_timeout", get_lock_timeout, set_lock_timeout,
      "Seconds that a write of this handle waits for the writers' lock.", NULL},
     {"revision", keystore_get_revision, NULL, "How many changes there have been.", NULL},
@@ -375,8 +391,8 @@ static PyGetSetDef attributes[] = {
 
 static PyMethodDef methods[] = {
     METHOD(create, OPENER,
-           "create(name_or_key, capacity, *, id_size=12, key_size=128, mode=0o600, timeout=2.0,\n"
-           "       lock_timeout=5.0)\n--\n\n"
+           "create(name_or_key, capacity, *, id_size=12, key_size=128, mode=0o600,\n"
+           "       memory_lock='try', timeout=2.0, lock_timeout=5.0)\n--\n\n"
            "A new, empty store; FileExistsError where there is one. None as the key makes a\n"
            "private store, which others open by its id."),
     METHOD(open, OPENER,
@@ -386,7 +402,7 @@ static PyMethodDef methods[] = {
            "its owner, creator or mode is not acceptable."),
     METHOD(open_or_create, OPENER,
            "open_or_create(name_or_key, capacity, *, id_size=12, key_size=128, mode=0o600,\n"
-           "               timeout=2.0, lock_timeout=5.0)\n--\n\n"
+           "               memory_lock='try', timeout=2.0, lock_timeout=5.0)\n--\n\n"
            "The store, made if need be; IncompatibleStoreError if it has another shape."),
     METHOD(from_id, OPENER,
            "from_id(shmid, *, readonly=False, trust=(), timeout=2.0, lock_timeout=5.0)\n--\n\n"

@@ -42,6 +42,7 @@ static PyModuleDef_Slot slots[] = {
     {Py_mod_exec, keystore_exec},
     {Py_mod_exec, iteration_exec},
     {Py_mod_exec, openers_exec},
+    {Py_mod_exec, view_exec},
     {Py_mod_exec, reports_exec},
     {Py_mod_exec, bell_exec},
 #if PY_VERSION_HEX >= 0x030C0000

@@ -18,6 +18,7 @@ enum {
 struct module_state {
     PyObject *module;                   /* pyshmkey._core itself */
     PyObject *error;                    /* pyshmkey.Error */
+    PyObject *warning;                  /* pyshmkey.StoreWarning */
     PyObject *exceptions[ERROR_COUNT];  /* in the order of SHK_CODES; a builtin where one fits */
     PyObject *segmentstat_type;
     PyObject *segment_type;
@@ -34,6 +35,7 @@ struct module_state {
     PyObject *status_type; /* Status, an IntEnum */
     PyObject *keyrecord_type;
     PyObject *keystore_type;
+    PyObject *copy_type;   /* view.c */
     PyObject *stats_type;
     PyObject *report_type;
     PyObject *repair_type;
@@ -68,6 +70,7 @@ int keyrecord_exec(PyObject *module);
 int keystore_exec(PyObject *module);
 int iteration_exec(PyObject *module);
 int openers_exec(PyObject *module);
+int view_exec(PyObject *module);
 int reports_exec(PyObject *module);
 int bell_exec(PyObject *module);
 

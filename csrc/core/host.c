@@ -1,6 +1,7 @@
 /* host.c: read from /proc. */
 #include "host.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -32,15 +33,29 @@ int shk__namespace_check(const shk_store *store)
                      (unsigned long long)here);
 }
 
+/* How many bytes of the file were had; -errno. */
+static ssize_t read_file(const char *path, char *out, size_t room)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t size = fd < 0 ? -1 : read(fd, out, room);
+    int error = errno;
+    if (fd >= 0)
+        close(fd);
+    return size < 0 ? shk__fail(-error, "reading %s", path) : size;
+}
+
+int shk_rmid_forced(void)
+{
+    char digit = '0';
+    ssize_t size = read_file("/proc/sys/kernel/shm_rmid_forced", &digit, 1);
+    return size < 0 ? (int)size : digit != '0';
+}
+
 void shk__boot_id(uint8_t out[16])
 {
     char text[64] = "";
     memset(out, 0, 16);
-    int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return;
-    ssize_t size = read(fd, text, sizeof text - 1);
-    close(fd);
+    ssize_t size = read_file("/proc/sys/kernel/random/boot_id", text, sizeof text - 1);
     for (unsigned digit = 0, at = 0; at < (unsigned)(size > 0 ? size : 0) && digit < 32; at++) {
         char c = text[at];
         if (c == '-')

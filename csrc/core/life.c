@@ -57,20 +57,47 @@ static bool is_trusted(uid_t uid, const struct shk_address *address,
     return false;
 }
 
+/* "0 (root), 1000 and 1001", and so on while there is room. */
+static void describe_trusted(const struct shk_address *address, const struct shk_access *access,
+                             char *out, size_t room)
+{
+    uid_t uids[16];
+    size_t count = 0, at;
+    const size_t most = sizeof uids / sizeof *uids;
+    if (geteuid() != 0)
+        uids[count++] = geteuid();
+    if (address && address->name.size > 0 && address->owner != 0 && address->owner != geteuid())
+        uids[count++] = address->owner;
+    for (size_t i = 0; i < access->trust_count && count < most; i++) {
+        for (at = 0; at < count && uids[at] != access->trust[i]; at++)
+            ;
+        if (at == count && access->trust[i] != 0)
+            uids[count++] = access->trust[i];
+    }
+    size_t used = (size_t)snprintf(out, room, "0 (root)");
+    for (at = 0; at < count; at++) {
+        bool last = at + 1 == count && count < most;
+        if (room - used < sizeof " and 4294967295, ...") {
+            snprintf(out + used, room - used, ", ...");
+            return;
+        }
+        used += (size_t)snprintf(out + used, room - used, "%s%u", last ? " and " : ", ", uids[at]);
+    }
+}
+
 static int check_security(const struct shk_segment_info *info, const struct shk_address *address,
                           const struct shk_access *access)
 {
-    if (!is_trusted(info->uid, address, access) || !is_trusted(info->cuid, address, access))
-        return shk__fail(SHK_E_INSECURE,
-                         "segment %d (key 0x%x) is owned by uid %u and was created by uid %u; "
-                         "accepted are uid %u, root and those named as trusted",
-                         info->id, (unsigned)info->key, info->uid, info->cuid, geteuid());
-    if (info->mode & 0027)
-        return shk__fail(SHK_E_INSECURE,
-                         "segment %d (key 0x%x) of uid %u has mode %04o; a store may be written by "
-                         "its owner and read by its group: 0600 or 0640",
-                         info->id, (unsigned)info->key, info->uid, info->mode & 0777);
-    return 0;
+    if (is_trusted(info->uid, address, access) && is_trusted(info->cuid, address, access) &&
+        !(info->mode & 0027))
+        return 0;
+    char uids[96];
+    describe_trusted(address, access, uids, sizeof uids);
+    return shk__fail(SHK_E_INSECURE,
+                     "segment %d (key 0x%x) is owned by uid %u, was created by uid %u and has mode "
+                     "%04o; accepted are owners and creators with uid %s, and modes that let nobody "
+                     "else write and at most the group read: 0600 or 0640",
+                     info->id, (unsigned)info->key, info->uid, info->cuid, info->mode & 0777, uids);
 }
 
 /* The segment went away: START_OVER; otherwise the error stands. */
@@ -174,8 +201,8 @@ static int await_published(const struct candidate *c, const struct shk__geometry
     if (state == SHK_STATE_REMOVED) /* a caller that may write has to finish it */
         return shk__fail(SHK_E_REMOVED, "store %d was destroyed", c->info.id);
     return shk__fail(SHK_E_INCOMPATIBLE,
-                     "segment %d (key 0x%x) does not hold a store: it starts with %016llx",
-                     c->info.id, (unsigned)c->info.key, (unsigned long long)state);
+                     "segment %d (key 0x%x) does not hold a store: it starts with other bytes",
+                     c->info.id, (unsigned)c->info.key);
 }
 
 static int check_name(const struct shk_header_shm *header, const struct shk_address *address)
@@ -279,18 +306,26 @@ static int fill_header(const struct candidate *c, const struct shk__geometry *g,
     return 0;
 }
 
+static int lock_memory(int id, enum shk_memory_lock how)
+{
+    int rc = how == SHK_MEMORY_LOCK_OFF ? 0 : shk_segment_lock(id);
+    return how == SHK_MEMORY_LOCK_REQUIRE ? rc : 0;
+}
+
 /* 0, -EEXIST, START_OVER (condemned meanwhile) or an error. */
 static int create_segment(key_t key, const struct shk_address *address,
-                          const struct shk__geometry *g, mode_t mode,
+                          const struct shk__geometry *g, const struct shk_shape *shape,
                           const struct shk_access *access, shk_store **out)
 {
     struct candidate c = {.readonly = false};
     int id;
     void *base;
-    int rc = shk_segment_create(key, g->total_size, mode, 0, &id);
+    int rc = shk_segment_create(key, g->total_size, shape->mode, 0, &id);
     if (rc < 0)
         return rc;
-    rc = shk__collapse_attach(id, g->total_size, 0, &base);
+    rc = lock_memory(id, shape->memory_lock);
+    if (rc == 0)
+        rc = shk__collapse_attach(id, g->total_size, 0, &base);
     if (rc < 0) {
         shk_segment_remove(id);
         return vanished(rc); /* removed by somebody: no store of ours was there yet */
@@ -298,7 +333,7 @@ static int create_segment(key_t key, const struct shk_address *address,
     c.header = base;
     c.info.id = id;
     shk_store *store = NULL;
-    rc = fill_header(&c, g, address, mode);
+    rc = fill_header(&c, g, address, shape->mode);
     if (rc == 0)
         rc = shk_segment_stat(id, &c.info);
     if (rc == 0)
@@ -324,7 +359,7 @@ static int create_segment(key_t key, const struct shk_address *address,
 /* -EEXIST, with what is known of the segment that is there. */
 static int exists(key_t key, int rc)
 {
-    char why[256] = "a store";
+    char why[400] = "a store";
     if (rc < 0)
         snprintf(why, sizeof why, "%s", shk_error_detail());
     return shk__fail(-EEXIST, "shmget(key=0x%x, IPC_CREAT | IPC_EXCL): there is %s", (unsigned)key,
@@ -333,8 +368,8 @@ static int exists(key_t key, int rc)
 
 /* What is under the key now. 0, START_OVER or an error. */
 static int open_existing(enum shk_intent intent, key_t key, const struct shk_address *address,
-                         const struct shk_access *access, const struct shk__geometry *wanted,
-                         shk_store **out)
+                         const struct shk_shape *shape, const struct shk_access *access,
+                         const struct shk__geometry *wanted, shk_store **out)
 {
     int id;
     int rc = shk_segment_find(key, &id);
@@ -347,7 +382,10 @@ static int open_existing(enum shk_intent intent, key_t key, const struct shk_add
     if (intent == SHK_CREATE)
         rc = exists(key, rc);
     else if (rc == 0 && intent == SHK_OPEN_OR_CREATE)
-        rc = shk__handle_check_shape(&store->info, wanted->capacity, wanted->id_size, wanted->key_size);
+        rc = shk__handle_check_shape(&store->info, wanted->capacity, wanted->id_size,
+                                     wanted->key_size);
+    if (rc == 0 && intent == SHK_OPEN_OR_CREATE)
+        rc = lock_memory(id, shape->memory_lock);
     if (rc == 0)
         *out = store;
     else
@@ -362,6 +400,11 @@ static int check_creation(const struct shk_address *address, const struct shk_sh
         return shk__fail(SHK_E_INVALID,
                          "mode is %04o; it must be 0600, or 0640 for readers of the group",
                          shape->mode);
+    if ((unsigned)shape->memory_lock > SHK_MEMORY_LOCK_OFF)
+        return shk__fail(SHK_E_INVALID, "memory_lock is %d; it must be %d (try), %d (require) or "
+                                        "%d (off)",
+                         (int)shape->memory_lock, SHK_MEMORY_LOCK_TRY, SHK_MEMORY_LOCK_REQUIRE,
+                         SHK_MEMORY_LOCK_OFF);
     if (access->readonly)
         return shk__fail(SHK_E_INVALID, "a store can't be created read-only");
     if (address->name.size > 0 && address->owner != geteuid())
@@ -389,13 +432,13 @@ int shk_store_open(enum shk_intent intent, const struct shk_address *address,
     /* Each round means that somebody else created, condemned or removed meanwhile. */
     for (int round = 0; round < ROUNDS_MAX; round++) {
         if (wanted) {
-            rc = create_segment(key, address, wanted, shape->mode, access, out);
+            rc = create_segment(key, address, wanted, shape, access, out);
             if (rc == START_OVER)
                 continue;
             if (rc != -EEXIST)
                 return rc;
         }
-        rc = open_existing(intent, key, address, access, wanted, out);
+        rc = open_existing(intent, key, address, shape, access, wanted, out);
         if (rc != START_OVER)
             return rc;
     }
@@ -408,4 +451,30 @@ int shk_store_from_id(int id, const struct shk_access *access, shk_store **out)
     int rc = open_segment(id, NULL, access, NULL, out);
     return rc == START_OVER ? shk__fail(-ENOENT, "segment %d is gone: removed, or never there", id)
                             : rc;
+}
+
+/* 0 for a store whose memory has an id by which to ask, or to lock it. */
+static int check_lockable(const shk_store *store)
+{
+    if (!shk__is_in_memory(store))
+        return shk__namespace_check(store);
+    return shk__fail(SHK_E_INVALID, "the store is in memory of the caller's, which is locked, and "
+                                    "asked about, by the caller (mlock)");
+}
+
+int shk_store_memory_locked(const shk_store *store, bool *out)
+{
+    struct shk_segment_info info;
+    int rc = check_lockable(store);
+    if (rc == 0)
+        rc = shk_segment_stat(store->info.id, &info);
+    if (rc == 0)
+        *out = info.mode & SHM_LOCKED;
+    return rc;
+}
+
+int shk_store_lock_memory(const shk_store *store)
+{
+    int rc = check_lockable(store);
+    return rc < 0 ? rc : shk_segment_lock(store->info.id);
 }

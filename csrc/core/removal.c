@@ -121,13 +121,13 @@ int shk_store_destroy(shk_store *store)
                                : rc;
 }
 
-/* The segment was removed by hand and we are the last in it: its set serves nobody. */
+/* The segment went with our attachment, being marked for removal, or because the host keeps
+ * none that nobody has attached (kernel.shm_rmid_forced): its set serves nobody. */
 static void remove_orphan(const shk_store *store)
 {
     struct shk_segment_info info;
     struct shk__set set;
-    if (shk__is_in_memory(store) || shk__namespace_check(store) < 0 || shk_segment_stat(store->info.id, &info) < 0 ||
-        !(info.mode & SHM_DEST) || info.attached > 1)
+    if (shk__namespace_check(store) < 0 || shk_segment_stat(store->info.id, &info) != -ENOENT)
         return;
     shk__set_describe(&set, store->info.semaphore_id, store->info.store_id);
     shk__set_remove(&set);
@@ -137,12 +137,14 @@ void shk_store_close(shk_store *store)
 {
     if (!store)
         return;
-    if (store->lock.seat) {
+    const bool writes = store->lock.seat;
+    if (writes)
         shk__lock_close(&store->lock);
-        remove_orphan(store);
-    }
-    if (!shk__is_in_memory(store))
+    if (!shk__is_in_memory(store)) {
         shk_segment_detach(store->base);
+        if (writes)
+            remove_orphan(store);
+    }
     explicit_bzero(store, sizeof *store);
     free(store);
 }

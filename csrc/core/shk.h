@@ -151,6 +151,9 @@ struct shk_realm {
     uint64_t ipc_namespace;
 };
 SHK_API void shk_realm_here(struct shk_realm *out);
+/* 1 where kernel.shm_rmid_forced is set in this IPC namespace: then a segment goes with its
+ * last attachment, and its contents with it. 0 where not; -errno: not known. */
+SHK_API int shk_rmid_forced(void);
 
 /* ----------------------------------------------------------------- words -- */
 
@@ -213,13 +216,25 @@ struct shk_address {
     key_t key;
 };
 
+/* Whether a store's pages are kept out of swap (SHM_LOCK): from before its first key is
+ * written, and those that are not there yet too, without bringing them in. The lock counts
+ * the whole segment against RLIMIT_MEMLOCK of the user, unless CAP_IPC_LOCK is had. */
+enum shk_memory_lock {
+    SHK_MEMORY_LOCK_TRY, /* shk_store_memory_locked tells what came of it, */
+                         /* and shk_store_lock_memory, if nothing did, why */
+    SHK_MEMORY_LOCK_REQUIRE, /* else there is no store: -ENOMEM, -EPERM */
+    SHK_MEMORY_LOCK_OFF,
+};
+
 /* What to create. Zero id_size, key_size: the defaults. mode: 0600, or 0640 for
- * readers of the group; anything else is refused. */
+ * readers of the group; anything else is refused. memory_lock is done to an existing store
+ * too that SHK_OPEN_OR_CREATE finds; where it is required and refused, that one stays. */
 struct shk_shape {
     uint64_t capacity; /* pairs, 1 to SHK_CAPACITY_MAX */
     uint32_t id_size;
     uint32_t key_size;
     mode_t mode;
+    enum shk_memory_lock memory_lock;
 };
 
 #define SHK_OPEN_TIMEOUT_DEFAULT (2 * SHK_SECOND)
@@ -272,6 +287,12 @@ SHK_API int shk_store_in_memory(enum shk_intent intent, void *base, size_t size,
                                 shk_store **out);
 /* The bytes that a store of this shape takes. */
 SHK_API int shk_store_size(const struct shk_shape *shape, size_t *out);
+/* Whether swap is kept from seeing the store, at this moment. INVALID in memory of the
+ * caller's, as below. */
+SHK_API int shk_store_memory_locked(const shk_store *store, bool *out);
+/* Keeps it from doing so, for all processes. -ENOMEM, -EPERM: RLIMIT_MEMLOCK, whose value and
+ * what is needed are in the detail; -EPERM also for all but owner, creator and CAP_IPC_LOCK. */
+SHK_API int shk_store_lock_memory(const shk_store *store);
 /* Detaches and gives the writer's token back. NULL is allowed. */
 SHK_API void shk_store_close(shk_store *store);
 /* Wipes every record and removes the segment and its semaphores. Other handles

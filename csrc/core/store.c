@@ -26,8 +26,8 @@ int shk__store_check_live(const shk_store *store)
         return shk__fail(SHK_E_REMOVED, "%s was destroyed", store->title);
     if (state == SHK_STATE_MOVED)
         return shk__moved(store);
-    return shk__fail(SHK_E_CORRUPT, "the state of %s is %#llx, which no open store can have",
-                     store->title, (unsigned long long)state);
+    return shk__fail(SHK_E_CORRUPT, "the state of %s is none that an open store can have",
+                     store->title);
 }
 
 /* Why the lock could not be had, in terms of the store. */

@@ -14,6 +14,7 @@
 #include "clock.h"
 #include "error.h"
 #include "registry.h"
+#include "semaphore.h"
 
 #define SEMAPHORES (SHK_WRITERS_MAX + SHK_IDENTITY)
 #define MAGIC_0 21323u /* "SK" */
@@ -88,11 +89,7 @@ static int make(const uint8_t store_id[16], int flags, int *id)
 {
     int made = semget(key_of(store_id), SEMAPHORES, IPC_CREAT | flags);
     if (made < 0)
-        return shk__fail(-errno,
-                         "semget(key=0x%x, nsems=%u): sysctl kernel.sem limits the semaphores of a "
-                         "set (SEMMSL, its first number), of the host (SEMMNS, the second) and the "
-                         "number of sets (SEMMNI, the fourth)",
-                         (unsigned)key_of(store_id), SEMAPHORES);
+        return shk__semset_fail_to_create(errno, key_of(store_id), SEMAPHORES);
     *id = made;
     return 0;
 }

@@ -111,7 +111,7 @@ static void choose_clients(void)
 static void open_other(void)
 {
     struct shk_address address = {.key = IPC_PRIVATE};
-    struct shk_shape shape = {CAPACITY, 0, KEY_SIZE, 0600};
+    struct shk_shape shape = {CAPACITY, 0, KEY_SIZE, 0600, SHK_MEMORY_LOCK_TRY};
     struct shk_info info;
     CHECK_CODE(shk_store_open(SHK_CREATE, &address, &shape, &access_, &other), 0);
     shk_store_info(other, &info);
@@ -127,7 +127,7 @@ static void open_other(void)
 static void open_store(void)
 {
     struct shk_address address = {.key = IPC_PRIVATE};
-    struct shk_shape shape = {CAPACITY, 0, KEY_SIZE, 0600};
+    struct shk_shape shape = {CAPACITY, 0, KEY_SIZE, 0600, SHK_MEMORY_LOCK_TRY};
     struct shk_info info;
     CHECK_CODE(shk_store_open(SHK_CREATE, &address, &shape, &access_, &writer), 0);
     shk_store_info(writer, &info);
