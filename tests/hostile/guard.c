@@ -5,7 +5,6 @@
  * an access there; an access further off faults.
  */
 #include <errno.h>
-#include <sanitizer/asan_interface.h>
 #include <sys/mman.h>
 #include <sys/sem.h>
 #include <sys/shm.h>
@@ -19,6 +18,10 @@ static struct {
     unsigned char *base;
     size_t size, length;
 } attached[ATTACHED_MAX];
+
+/* As the sanitizer's header has them, which not every clang finds. */
+void __asan_poison_memory_region(const volatile void *address, size_t size);
+void __asan_unpoison_memory_region(const volatile void *address, size_t size);
 
 void *__real_shmat(int id, const void *address, int flags);
 int __real_shmdt(const void *address);
@@ -52,7 +55,7 @@ void *__wrap_shmat(int id, const void *address, int flags)
     attached[free_place].base = base;
     attached[free_place].size = about.shm_segsz;
     attached[free_place].length = length;
-    ASAN_POISON_MEMORY_REGION(base + about.shm_segsz, length - about.shm_segsz);
+    __asan_poison_memory_region(base + about.shm_segsz, length - about.shm_segsz);
     return base;
 }
 
@@ -60,8 +63,8 @@ int __wrap_shmdt(const void *address)
 {
     for (unsigned i = 0; i < ATTACHED_MAX; i++)
         if (attached[i].base == address) {
-            ASAN_UNPOISON_MEMORY_REGION(attached[i].base + attached[i].size,
-                                        attached[i].length - attached[i].size);
+            __asan_unpoison_memory_region(attached[i].base + attached[i].size,
+                                          attached[i].length - attached[i].size);
             attached[i].base = NULL;
             int rc = __real_shmdt(address);
             (void)munmap((unsigned char *)(uintptr_t)address - GUARD,

@@ -10,7 +10,6 @@
  * Exit: 0 nothing found, 1 a fault, 2 usage.
  */
 #include <errno.h>
-#include <sanitizer/common_interface_defs.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
@@ -21,6 +20,7 @@
 #include "attack.h"
 #include "victim.h"
 
+void __sanitizer_print_stack_trace(void);
 const char *__asan_default_options(void);
 const char *__asan_default_options(void)
 {
