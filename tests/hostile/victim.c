@@ -71,6 +71,7 @@ static void iterate(const shk_store *store)
         return;
     while (CALL("cursor_next", shk_cursor_next(cursor, &pair)) == 1) {
         check_pair(&pair);
+        CHECK(pair.client.size > 0 && pair.server.size > 0);
         CHECK(++count <= most);
     }
     shk_cursor_close(cursor);
