@@ -114,7 +114,7 @@ static void remove_remains(const struct candidate *c)
 {
     uint32_t set_plus_one = shk__load(&c->header->semaphore_id_plus_one);
     int set_id = set_plus_one ? (int)(set_plus_one - 1) : shk__set_find(c->header->store_id);
-    if (set_id >= 0) {
+    if (set_id >= 0 && shk__set_may_be_of(set_id, c->info.cuid)) {
         struct shk__set set;
         shk__set_describe(&set, set_id, c->header->store_id);
         shk__set_remove(&set);
@@ -193,8 +193,9 @@ static int check_name(const struct shk_header_shm *header, const struct shk_addr
 static int make_handle(const struct candidate *c, const struct shk_address *address,
                        const struct shk_access *access, shk_store **out)
 {
-    struct shk_header_shm header = *c->header; /* validated, and used, only as a copy */
+    struct shk_header_shm header; /* validated, and used, only as a copy */
     struct shk__geometry geometry;
+    shk__header_copy(c->header, &header);
     int rc = shk__geometry_read(&header, c->info.size, &geometry);
     if (rc == 0 && header.name_size > SHK_NAME_MAX)
         rc = shk__fail(SHK_E_CORRUPT, "the header says its name has %u bytes", header.name_size);
@@ -203,6 +204,12 @@ static int make_handle(const struct candidate *c, const struct shk_address *addr
     if (rc == 0 && access->store_id && memcmp(access->store_id, header.store_id, 16) != 0)
         rc = shk__fail(SHK_E_REMOVED, "segment %d holds another store now: the one meant is gone",
                        c->info.id);
+    const int set_id = (int)(header.semaphore_id_plus_one - 1);
+    if (rc == 0 && !c->readonly && !shk__set_may_be_of(set_id, c->info.cuid))
+        rc = shk__fail(SHK_E_CORRUPT,
+                       "the header names semaphore set %d, which another user created than uid %u, "
+                       "who created segment %d",
+                       set_id, c->info.cuid, c->info.id);
     if (rc < 0)
         return rc;
 
@@ -215,7 +222,7 @@ static int make_handle(const struct candidate *c, const struct shk_address *addr
     store->ipc_namespace = shk__ipc_namespace();
     store->lock_timeout = access->lock_timeout;
     store->info = (struct shk_info){.id = c->info.id,
-                                    .semaphore_id = (int)(header.semaphore_id_plus_one - 1),
+                                    .semaphore_id = set_id,
                                     .key = c->info.key,
                                     .segment_size = c->info.size,
                                     .capacity = geometry.capacity,
