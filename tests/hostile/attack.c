@@ -15,7 +15,7 @@
 
 #include "arena.h"
 
-#define WORDS_MAX 32u
+#define WORDS_MAX 40u
 #define FLIPS_MAX 20000u
 #define LOCK_AT 1024u
 #define JOURNAL_AT 1088u
@@ -228,6 +228,34 @@ static void records(void)
     aim_at(at + arena->geometry.record_size - 8, 8, UINT64_MAX);
 }
 
+/* A copy of a record in another slot: the same pair or one that never was, with an entry or
+ * without. Repair has to choose. */
+static void twins(void)
+{
+    const struct shk__geometry *g = &arena->geometry;
+    uint32_t target = used_target(), to = below(g->slots);
+    uint64_t entry = look(entry_at(target), 8), generation = (look(slot_at(to), 8) | 1) + 1;
+    size_t from = slot_at(shk__entry_slot(entry) % g->slots);
+    for (size_t i = 1; i < g->record_size / 8 && i < WORDS_MAX - 4; i++)
+        aim_at(slot_at(to) + 8 * i, 8, look(from + 8 * i, 8));
+    if (one_in(2))
+        aim_at(slot_at(to) + SHK_IDS_OFFSET, 1, 'a' + below(26));
+    if (one_in(3))
+        aim_at(slot_at(to) + 12, 4, 1u << below(5));
+    if (one_in(2))
+        aim_at(entry_at(target / SHK_WAYS * SHK_WAYS + below(SHK_WAYS)), 8,
+               shk__entry(to, generation, shk__entry_tag(entry)));
+    aim_at(slot_at(to), 8, generation);
+}
+
+/* Records that nothing leads to any more. */
+static void losses(void)
+{
+    uint32_t bucket = below(arena->geometry.buckets);
+    for (uint32_t way = 0; way < SHK_WAYS; way++)
+        aim_at(entry_at(bucket * SHK_WAYS + way), 8, 0);
+}
+
 static void times(void)
 {
     const uint64_t values[] = {0, 1, shk__realtime(), UINT64_MAX, any_value()};
@@ -397,7 +425,7 @@ static const struct aim {
             {"locks", locks},             {"semaphore ids", semaphore_ids},
             {"geometries", geometries},   {"states", states},         {"successors", successors},
             {"ledgers", ledgers},         {"queues", queues},         {"rings", rings},
-            {"revisions", revisions}};
+            {"revisions", revisions},     {"twins", twins},           {"losses", losses}};
 #define AIMS (sizeof aims / sizeof *aims)
 
 /* ----------------------------------------------------------------- strikes -- */
