@@ -4,6 +4,7 @@ Only exceptions that tell of the store may come out; nothing crashes, and nothin
 tests/hostile is the C library's own, harder form of it.
 """
 
+import asyncio
 import contextlib
 import ctypes
 import functools
@@ -53,7 +54,7 @@ PR_SET_PDEATHSIG = 1
 # What may come out, and where alone: a revision beyond the present, a copy to itself, ids
 # that nobody can have stored.
 DOCUMENTED = (Error, KeyError, TimeoutError, FileNotFoundError)
-VALUE_ERRORS = {"changes", "wait", "copy_to itself", "update itself"}
+VALUE_ERRORS = {"changes", "wait", "watch, a while", "copy_to itself", "update itself"}
 
 
 # The attack
@@ -224,6 +225,15 @@ def copy(store: KeyStore) -> None:
             target.destroy()
 
 
+def watch(store: KeyStore) -> None:
+    async def look() -> None:
+        async with store.watch(max(0, store.revision - 3)) as changes:
+            for _ in range(5):
+                await asyncio.wait_for(anext(changes), 0.003)
+
+    asyncio.run(look())
+
+
 MORE: dict[str, Callable[[KeyStore], Any]] = {
     "bytes of a view": look_at_the_view,
     "to_numpy, all of it": look_at_the_array,
@@ -231,6 +241,7 @@ MORE: dict[str, Callable[[KeyStore], Any]] = {
     "records": check_the_records,
     "update itself": lambda s: s.update(dict(s.items())),
     "copy_to itself": lambda s: s.copy_to(s),
+    "watch, a while": watch,
     "repr": repr,
     "open": lambda s: KeyStore.open(s.key, readonly=True).close(),
     "open for writing": lambda s: KeyStore.open(s.key, lock_timeout=LOCK_TIMEOUT).close(),
