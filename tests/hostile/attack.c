@@ -69,9 +69,14 @@ static uint64_t healthy(size_t at)
     return word;
 }
 
+/* Each part alike, however large: most of the bytes are the ring's. */
 static size_t any_place(uint32_t alignment)
 {
-    return (size_t)below((uint32_t)arena->geometry.total_size / alignment) * alignment;
+    const struct shk__geometry *g = &arena->geometry;
+    const size_t ends[] = {0, LOCK_AT, g->ring_offset, g->buckets_offset, g->queue_offset,
+                           g->records_offset, g->total_size};
+    uint32_t part = below(sizeof ends / sizeof *ends - 1);
+    return ends[part] + (size_t)below((uint32_t)(ends[part + 1] - ends[part]) / alignment) * alignment;
 }
 
 static size_t entry_at(uint32_t target)

@@ -15,6 +15,8 @@ endless-lock) # a writer waits for a living owner, without end
     file=lock.c script='s/            if (now >= deadline)/            if (now == UINT64_MAX)/' ;;
 twice-read) # repair looks at an entry once more after it was checked
     file=repair.c script='s/^    shk__store(shk__entry_at(r->store, target), 0);/    number = shk__entry_slot(shk__load(shk__entry_at(r->store, target)));/' ;;
+followed-address) # a word of the segment is taken for an address
+    file=store.c script='s/^    uint64_t state = shk__load.*/&\n    const char *volatile address = (char *)shk__journal(store)->reserved[0];\n    if (address \&\& *address == 1)\n        return 0;/' ;;
 *) echo "mutate.sh: $1 is unknown" >&2; exit 2 ;;
 esac
 sed "$script" "$file" >mutated
