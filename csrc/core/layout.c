@@ -2,7 +2,9 @@
 #include "layout.h"
 
 #include <stddef.h>
+#include <string.h>
 
+#include "atomic.h"
 #include "error.h"
 #include "hash.h"
 
@@ -92,6 +94,13 @@ int shk__geometry_compute(uint64_t capacity, uint32_t id_size, uint32_t key_size
     g.layout_hash = hash_layout(&g);
     *out = g;
     return 0;
+}
+
+void shk__header_copy(const struct shk_header_shm *shared, struct shk_header_shm *out)
+{
+    uint64_t words[sizeof *out / 8];
+    shk__load_words(words, (const uint64_t *)(const void *)shared, sizeof *out / 8);
+    memcpy(out, words, sizeof *out);
 }
 
 int shk__geometry_read(const struct shk_header_shm *header, size_t segment_size,

@@ -144,7 +144,7 @@ static void remove_remains(const struct candidate *c)
 {
     uint32_t set_plus_one = (uint32_t)shk__load(&c->header->set);
     int set_id = set_plus_one ? (int)(set_plus_one - 1) : shk__set_find(c->header->store_id);
-    if (set_id >= 0) {
+    if (set_id >= 0 && shk__set_may_be_of(set_id, c->info.cuid)) {
         struct shk__set set;
         shk__set_describe(&set, set_id, c->header->store_id);
         shk__set_remove(&set);
@@ -223,16 +223,23 @@ static int check_name(const struct shk_header_shm *header, const struct shk_addr
 static int make_handle(const struct candidate *c, const struct shk_address *address,
                        const struct shk_access *access, shk_store **out)
 {
-    struct shk_header_shm header = *c->header; /* validated, and used, only as a copy */
+    struct shk_header_shm header; /* validated, and used, only as a copy */
     struct shk__memory memory = {c->header, c->info.size, c->info.id, c->info.key, c->readonly};
     struct shk__geometry geometry;
+    shk__header_copy(c->header, &header);
     int rc = shk__geometry_read(&header, c->info.size, &geometry);
     if (rc == 0)
         rc = check_name(&header, address);
     if (rc == 0 && access->store_id && memcmp(access->store_id, header.store_id, 16) != 0)
         rc = shk__fail(SHK_E_REMOVED, "segment %d holds another store now: the one meant is gone",
                        c->info.id);
-    return rc < 0 ? rc : shk__handle_make(&memory, &header, (int)((uint32_t)header.set - 1), access, out);
+    const int set_id = (int)((uint32_t)header.set - 1);
+    if (rc == 0 && !c->readonly && !shk__set_may_be_of(set_id, c->info.cuid))
+        rc = shk__fail(SHK_E_CORRUPT,
+                       "the header names semaphore set %d, which another user created than uid %u, "
+                       "who created segment %d",
+                       set_id, c->info.cuid, c->info.id);
+    return rc < 0 ? rc : shk__handle_make(&memory, &header, set_id, access, out);
 }
 
 /* 0, START_OVER or an error. `wanted` is what a creator wants, else NULL. */

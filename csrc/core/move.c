@@ -20,11 +20,13 @@
 /* A private copy, within bounds. */
 static void load_successor(const shk_store *store, struct shk_successor *out)
 {
-    struct shk_successor_shm s = shk__header(store)->successor;
-    size_t size = s.name_size < SHK_NAME_MAX ? s.name_size : SHK_NAME_MAX;
-    *out = (struct shk_successor){.id = (int)s.id, .key = (key_t)s.key, .owner = s.owner};
-    memcpy(out->store_id, s.store_id, sizeof out->store_id);
-    memcpy(out->name, s.name, size);
+    struct shk_header_shm header;
+    shk__header_copy(shk__header(store), &header);
+    const struct shk_successor_shm *s = &header.successor;
+    size_t size = s->name_size < SHK_NAME_MAX ? s->name_size : SHK_NAME_MAX;
+    *out = (struct shk_successor){.id = (int)s->id, .key = (key_t)s->key, .owner = s->owner};
+    memcpy(out->store_id, s->store_id, sizeof out->store_id);
+    memcpy(out->name, s->name, size);
 }
 
 int shk__moved(const shk_store *store)

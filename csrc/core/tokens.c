@@ -116,6 +116,13 @@ void shk__set_describe(struct shk__set *set, int id, const uint8_t store_id[16])
     }
 }
 
+bool shk__set_may_be_of(int id, uid_t creator)
+{
+    struct semid_ds about;
+    return semctl(id, 0, IPC_STAT, (union semun){.buf = &about}) < 0 ||
+           about.sem_perm.cuid == creator;
+}
+
 static int check_identity(const struct shk__set *set)
 {
     struct operations ops = {.count = 0};

@@ -33,6 +33,9 @@ int shk__set_create_keyed(const uint8_t store_id[16], mode_t mode, int *id);
 int shk__set_find(const uint8_t store_id[16]);
 /* Describes the set `id` of the store `store_id`; asks nothing of the kernel. */
 void shk__set_describe(struct shk__set *set, int id, const uint8_t store_id[16]);
+/* False: another user than this one created it, which its name and constants, read from a
+ * segment, may be forged to hide. True also where there is no such set. */
+bool shk__set_may_be_of(int id, uid_t creator);
 /* Stores the constants, by one semop that only new semaphores let through: 0 also where they
  * were stored before. CORRUPT: somebody else's set. */
 int shk__set_initialise(const struct shk__set *set);
