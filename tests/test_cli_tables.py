@@ -38,6 +38,7 @@ from pyshmkey import (
 )
 from pyshmkey.cli import cleaning
 from pyshmkey.cli.census import BIRTHMARK, Found, found
+from pyshmkey.cli.output import user
 
 CLONE_NEWPID = 0x20000000
 
@@ -396,7 +397,7 @@ def test_tables_have_the_columns_of_ipcs(stores: Stores, made: Made) -> None:
         ["KEY", "ID", "OWNER", "PERMS", "BYTES", "NATTCH", "CPID", "LPID", "STATUS", "STORE"]
     )
     (line, _) = [line for line in text.splitlines() if f"{store.name} [123 pairs]" in line]
-    assert line.split()[:3] == [f"0x{store.key:08x}", str(store.id), "root"]
+    assert line.split()[:3] == [f"0x{store.key:08x}", str(store.id), user(os.geteuid())]
     assert f"0x00000123  {queue.id:2}" in text
     assert [line for line in text.splitlines() if " 1030 " in line]
 
