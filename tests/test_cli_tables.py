@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from commands import here, shmkey, start
 from conftest import (
+    CLONE_NEWIPC,
     Child,
     Fork,
     Made,
@@ -18,6 +19,7 @@ from conftest import (
     libc,
     own_namespace,
     there,
+    unshare_ipc,
 )
 from layout import MAKING, REMOVED, Image
 
@@ -42,9 +44,20 @@ from pyshmkey.cli.output import user
 
 CLONE_NEWPID = 0x20000000
 
-needs_namespace = pytest.mark.skipif(
-    not own_namespace, reason="rm --orphans would see what others on this host have left"
-)
+
+@pytest.fixture(autouse=True)
+def own_tables() -> Iterator[None]:
+    """The kernel's tables are empty at first, so that all there is can be named."""
+    if not own_namespace:
+        pytest.skip("rm --orphans would see what others on this host have left")
+    before = os.open("/proc/thread-self/ns/ipc", os.O_RDONLY)
+    assert unshare_ipc()
+    yield
+    # Marked for removal: goes with the last handle of the test.
+    left = [s for s in segments() if not s.marked_for_removal], semaphores(), queues()
+    assert libc.setns(before, CLONE_NEWIPC) == 0
+    os.close(before)
+    assert left == ([], [], [])
 
 
 class Leaver:
@@ -123,7 +136,6 @@ def pair(shmid: int) -> bytes:
 # ------------------------------------------------------------------ orphans
 
 
-@needs_namespace
 def test_killed_creators_segment_is_an_orphan_and_only_it_goes(
     left: Leaver, tracked: Callable[[Segment], Segment], stores: Stores, made: Made
 ) -> None:
@@ -148,7 +160,7 @@ def test_killed_creators_segment_is_an_orphan_and_only_it_goes(
     assert [s["id"] for s in shmkey("ls", "--orphans", "--json").json["segments"]] == [orphan]
     tables = [ipc_table(kind) for kind in ("sem", "msg")]
 
-    shown = shmkey("rm", "--orphans", stdin="y\n")
+    shown = shmkey("rm", "--orphans", stdin="y\n", own_process=True)
     assert f" {orphan} " in shown.out
     assert "Remove 1 segment" in shown.out
     assert shown.out.endswith(f"removed segment {orphan}\n")
@@ -168,7 +180,6 @@ def test_killed_creators_segment_is_an_orphan_and_only_it_goes(
     assert shmkey("rm", "--orphans", stdin="y\n").out == "There are no orphans.\n"
 
 
-@needs_namespace
 @pytest.mark.parametrize("answer", ["n\n", "", "\n"])
 def test_nothing_goes_without_a_yes(left: Leaver, answer: str) -> None:
     orphan = left.segment()
@@ -181,7 +192,6 @@ def test_nothing_goes_without_a_yes(left: Leaver, answer: str) -> None:
     assert there("shm", orphan)
 
 
-@needs_namespace
 def test_unattached_store_goes_only_when_asked_for_and_is_wiped(left: Leaver) -> None:
     shmid = left.store(f"left-{random_key():x}")
     with KeyStore.from_id(shmid, readonly=True) as store:
@@ -197,7 +207,6 @@ def test_unattached_store_goes_only_when_asked_for_and_is_wiped(left: Leaver) ->
     assert not there("sem", semid)
 
 
-@needs_namespace
 @pytest.mark.parametrize("state", [MAKING, REMOVED])
 def test_unfinished_store_is_garbage_with_its_semaphores(left: Leaver, state: int) -> None:
     shmid = left.store()
@@ -214,7 +223,6 @@ def test_unfinished_store_is_garbage_with_its_semaphores(left: Leaver, state: in
     assert not there("sem", semid)
 
 
-@needs_namespace
 def test_store_of_another_layout_is_no_garbage(left: Leaver) -> None:
     shmid = left.store()
     with KeyStore.from_id(shmid) as store:
@@ -233,7 +241,6 @@ def test_store_of_another_layout_is_no_garbage(left: Leaver) -> None:
     assert pair(shmid) == b"k" * 32
 
 
-@needs_namespace
 def test_moved_store_is_shown_and_destroyed(left: Leaver, stores: Stores) -> None:
     shmid, target = left.store(), stores(20)
     with KeyStore.from_id(shmid) as store:
@@ -245,7 +252,6 @@ def test_moved_store_is_shown_and_destroyed(left: Leaver, stores: Stores) -> Non
     assert target.get_key("a", "b") == b"k" * 32
 
 
-@needs_namespace
 def test_orphans_of_others_stay(
     left: Leaver, fork: Fork, nobody: int, tracked: Callable[[Segment], Segment]
 ) -> None:
@@ -272,7 +278,6 @@ def test_orphans_of_others_stay(
     assert not there("shm", mine)
 
 
-@needs_namespace
 def test_what_is_used_meanwhile_stays(left: Leaver) -> None:
     """The answer comes after somebody attached one of two."""
     first, second = left.segment(), left.segment()
@@ -291,7 +296,6 @@ def test_what_is_used_meanwhile_stays(left: Leaver) -> None:
     user.remove()
 
 
-@needs_namespace
 def test_looks_again_before_each_removal(left: Leaver, stores: Stores) -> None:
     shmid = left.segment()
     seen = row(shmid)
@@ -314,7 +318,6 @@ def test_looks_again_before_each_removal(left: Leaver, stores: Stores) -> None:
     assert pair(shmid) == b"k" * 32
 
 
-@needs_namespace
 def test_creator_of_another_pid_namespace_is_not_dead(
     fork: Fork, tracked: Callable[[Segment], Segment]
 ) -> None:
@@ -343,7 +346,6 @@ def test_birthmark_is_every_stores(store: KeyStore) -> None:
     assert Segment.from_id(store.id, readonly=True).read(8, 8) == BIRTHMARK
 
 
-@needs_namespace
 def test_json_has_what_the_kernel_tells(
     stores: Stores, made: Made, tracked: Callable[[Segment], Segment]
 ) -> None:
@@ -352,7 +354,7 @@ def test_json_has_what_the_kernel_tells(
     tracked(Segment.create(5000, key=-3, mode=0o640)).lock_memory()
     made(SemaphoreSet.create([1, 2], key=7))
     made(MessageQueue.create(key=9, mode=0o622)).send(b"12345")
-    lists = shmkey("ls", "-a", "--json").json
+    lists = shmkey("ls", "-a", "--json", own_process=True).json
     assert list(lists) == ["segments", "queues", "semaphores"]
     tables: tuple[tuple[str, list[Any]], ...] = (
         ("segments", segments()),
@@ -386,12 +388,11 @@ def test_json_has_what_the_kernel_tells(
     assert list(shmkey("ls", "-s", "-q", "--json").json) == ["queues", "semaphores"]
 
 
-@needs_namespace
 def test_tables_have_the_columns_of_ipcs(stores: Stores, made: Made) -> None:
     store = stores(123, key=f"listed-{random_key():x}")
     queue = made(MessageQueue.create(key=0x123))
     queue.send(b"12345")
-    text = shmkey("ls", "-a").out
+    text = shmkey("ls", "-a", own_process=True).out
     assert "\x1b" not in text
     assert text.splitlines()[1].split() == (
         ["KEY", "ID", "OWNER", "PERMS", "BYTES", "NATTCH", "CPID", "LPID", "STATUS", "STORE"]
@@ -402,7 +403,6 @@ def test_tables_have_the_columns_of_ipcs(stores: Stores, made: Made) -> None:
     assert [line for line in text.splitlines() if " 1030 " in line]
 
 
-@needs_namespace
 def test_names_of_others_can_not_command_a_terminal(stores: Stores) -> None:
     store = stores(10, key="evil\x1b]0;owned\x07\n\udcff[bold]")
     text = shmkey("ls").out
@@ -412,7 +412,6 @@ def test_names_of_others_can_not_command_a_terminal(stores: Stores) -> None:
     assert shmkey("ls", "--json").json["segments"][0]["store"]["name"] == store.name
 
 
-@needs_namespace
 def test_stores_of_others_are_named_where_they_may_be_read(
     fork: Fork, nobody: int, left: Leaver, stores: Stores
 ) -> None:
@@ -521,7 +520,6 @@ def test_wrong_usage(arguments: list[object]) -> None:
 # -------------------------------------------------------------- limits, ftok
 
 
-@needs_namespace
 def test_limits(segment: Segment) -> None:
     shown = shmkey("limits", "--json").json
     for name, row in shown.items():

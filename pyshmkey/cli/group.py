@@ -10,6 +10,7 @@ from pyshmkey.cli import doctor, pairs, stores, tables
 from pyshmkey.cli.completion import completion
 from pyshmkey.cli.demo import demo
 from pyshmkey.cli.output import printable
+from pyshmkey.cli.top import top
 
 
 def _failed(message: str, exit_code: int = 1) -> click.ClickException:
@@ -66,6 +67,7 @@ for command in (
     *tables.COMMANDS,
     *stores.COMMANDS,
     *pairs.COMMANDS,
+    top,
     doctor.doctor,
     completion,
     demo,
