@@ -188,6 +188,14 @@ def write(path: Path, text: str) -> None:
             False,
             "usr/lib/systemd/logind.conf.d/20-b.conf",
         ),
+        (
+            {
+                "etc/systemd/logind.conf.d/20-b.conf": "[Login]\nRemoveIPC=no\n",
+                "usr/lib/systemd/logind.conf.d/10-a.conf": "[Login]\nRemoveIPC=yes\n",
+            },
+            False,
+            "etc/systemd/logind.conf.d/20-b.conf",
+        ),
         (  # a name in /etc hides the same name in /run and /usr
             {
                 "usr/lib/systemd/logind.conf.d/20-b.conf": "[Login]\nRemoveIPC=no\n",

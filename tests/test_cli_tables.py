@@ -21,7 +21,7 @@ from conftest import (
     there,
     unshare_ipc,
 )
-from layout import MAKING, REMOVED, Image
+from layout import LIVE, MAKING, REMOVED, Image
 
 import pyshmkey
 from pyshmkey import (
@@ -43,6 +43,7 @@ from pyshmkey.cli.census import BIRTHMARK, Found, found
 from pyshmkey.cli.output import user
 
 CLONE_NEWPID = 0x20000000
+KEY = b"k" * 32
 
 
 @pytest.fixture(autouse=True)
@@ -98,7 +99,7 @@ class Leaver:
 
         def make() -> int:
             made.append(KeyStore.create(name, 10))
-            made[0].put("a", "b", b"k" * 32)
+            made[0].put("a", "b", KEY)
             return made[0].id
 
         return self._left(make, uid)
@@ -175,7 +176,7 @@ def test_killed_creators_segment_is_an_orphan_and_only_it_goes(
         [r["semid"] for r in ipc_table("sem")],
         [r["msqid"] for r in ipc_table("msg")],
     ]
-    assert pair(unattached_store) == b"k" * 32
+    assert pair(unattached_store) == KEY
     assert {neighbours_sets.values, neighbours_queue.messages} == {(1,), 0}
     assert shmkey("rm", "--orphans", stdin="y\n").out == "There are no orphans.\n"
 
@@ -200,7 +201,7 @@ def test_unattached_store_goes_only_when_asked_for_and_is_wiped(left: Leaver) ->
         assert there("shm", shmid)
         assert there("sem", semid)  # open here, and so nobody's orphan
     shmkey("rm", "--orphans", "--yes")
-    assert pair(shmid) == b"k" * 32
+    assert pair(shmid) == KEY
     removed = shmkey("rm", "--orphans", "--stores", "--yes", "--json").json["removed"]
     assert removed == [{"kind": "segment", "id": shmid, "wiped": True}]
     assert not there("shm", shmid)
@@ -238,7 +239,7 @@ def test_store_of_another_layout_is_no_garbage(left: Leaver) -> None:
     segment = Segment.from_id(shmid)
     segment.write(version.to_bytes(4, "little"), 16)
     segment.detach()
-    assert pair(shmid) == b"k" * 32
+    assert pair(shmid) == KEY
 
 
 def test_moved_store_is_shown_and_destroyed(left: Leaver, stores: Stores) -> None:
@@ -249,7 +250,7 @@ def test_moved_store_is_shown_and_destroyed(left: Leaver, stores: Stores) -> Non
     assert statuses()[shmid] == "unattached store"
     shmkey("rm", "--orphans", "--stores", "--yes")
     assert not there("shm", shmid)
-    assert target.get_key("a", "b") == b"k" * 32
+    assert target.get_key("a", "b") == KEY
 
 
 def test_orphans_of_others_stay(
@@ -276,6 +277,29 @@ def test_orphans_of_others_stay(
     assert segments() == []
     assert semaphores() == []
     assert not there("shm", mine)
+
+
+@pytest.mark.parametrize("state", [MAKING, LIVE, REMOVED])
+def test_store_of_another_can_not_take_semaphores_along(
+    left: Leaver, nobody: int, stores: Stores, state: int
+) -> None:
+    """Its header names the set of a store of root's, store id and all; root cleans up."""
+    victim = stores(10)
+    victim.put("a", "b", KEY)
+    forged = left.store(uid=nobody)
+    with KeyStore.from_id(forged, trust=(nobody,)) as store:
+        own_set = store.semaphore_id
+    segment = Segment.from_id(forged)
+    segment.write(Segment.from_id(victim.id, readonly=True).read(1024))
+    segment.write(state.to_bytes(8, "little"))
+    segment.detach()
+    here("rm", "--orphans", "--all-users", "--stores", "--yes")
+    assert os.geteuid() == 0
+    assert there("sem", victim.semaphore_id)
+    victim.put("a", "b", KEY)
+    with contextlib.suppress(FileNotFoundError):
+        Segment.from_id(forged).remove()
+    SemaphoreSet.from_id(own_set).remove()
 
 
 def test_what_is_used_meanwhile_stays(left: Leaver) -> None:
@@ -315,7 +339,7 @@ def test_looks_again_before_each_removal(left: Leaver, stores: Stores) -> None:
         pytest.raises(cleaning.ChangedError, match="in use by now"),
     ):
         cleaning.remove(seen, alone=True)
-    assert pair(shmid) == b"k" * 32
+    assert pair(shmid) == KEY
 
 
 def test_creator_of_another_pid_namespace_is_not_dead(
@@ -464,11 +488,11 @@ def test_store_by_id_is_destroyed_with_its_set(
     stores: Stores, tracked: Callable[[Segment], Segment]
 ) -> None:
     store = stores()
-    store.put("a", "b", b"k" * 32)
+    store.put("a", "b", KEY)
     witness = tracked(Segment.from_id(store.id, readonly=True))
-    assert b"k" * 32 in witness.read()
+    assert KEY in witness.read()
     assert "keys wiped" in shmkey("rm", "-m", store.id).out
-    assert b"k" * 32 not in witness.read()
+    assert KEY not in witness.read()
     with pytest.raises(StoreRemovedError):
         store.get_key("a", "b")
     assert not there("sem", store.semaphore_id)
@@ -479,7 +503,7 @@ def test_set_of_a_store_is_refused(stores: Stores) -> None:
     err = shmkey("rm", "-s", store.semaphore_id, code=1).err
     assert f"shmkey rm -m {store.id}" in err
     assert there("sem", store.semaphore_id)
-    store.put("a", "b", b"k" * 32)
+    store.put("a", "b", KEY)
 
 
 def test_objects_of_others_are_refused(
