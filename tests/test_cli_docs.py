@@ -52,8 +52,9 @@ def examples() -> list[Example]:
 
 
 def shape(text: str) -> list[str]:
-    """The lines without their figures and spaces, up to "..."."""
+    """The lines without their figures and spaces, up to "...", for any user."""
     text = text.replace(pwd.getpwuid(os.geteuid()).pw_name, "alice").partition("...")[0]
+    text = text.replace(", locked", "")  # as the limit of locked memory allows
     text = re.sub(r"0x[0-9a-f]+", "0x#", text)
     return [re.sub(r"\d+", "#", " ".join(line.split())) for line in text.splitlines()]
 

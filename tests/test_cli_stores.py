@@ -7,10 +7,12 @@ import pty
 import signal
 import subprocess
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from commands import COMMAND, here, shmkey, start
 from conftest import Fork, Made, Stores, there
@@ -18,6 +20,7 @@ from layout import Image
 
 import pyshmkey
 from pyshmkey import CHECKS, DROPS, KeyStore, SemaphoreSet, random_key, segments
+from pyshmkey.cli.group import shmkey as group
 
 KEY = bytes(range(7, 39))
 HEX = KEY.hex()
@@ -496,3 +499,15 @@ def test_closed_pipe_is_no_error_to_tell() -> None:
     done = subprocess.run([*COMMAND, "limits"], stdout=writer, stderr=subprocess.PIPE, text=True)
     os.close(writer)
     assert "Traceback" not in done.stderr
+
+
+def test_warnings_are_lines_too() -> None:
+    @click.command()
+    def warns() -> None:
+        warnings.warn("less \x1b safe", RuntimeWarning, stacklevel=1)
+
+    group.add_command(warns)
+    try:
+        assert shmkey("warns").err == "Warning: less \\x1b safe\n"
+    finally:
+        del group.commands["warns"]

@@ -112,11 +112,11 @@ def _sets_of(rows: Iterable[Found]) -> Sets:
 
 
 @click.command()
-@click.option("-m", "--segments", "shm", is_flag=True, help="Segments; the default.")
+@click.option("-m", "--shmems", "shm", is_flag=True, help="Segments; the default.")
 @click.option("-q", "--queues", "msg", is_flag=True, help="Message queues.")
 @click.option("-s", "--semaphores", "sem", is_flag=True, help="Semaphore sets.")
 @click.option("-a", "--all", "everything", is_flag=True, help="All three.")
-@click.option("--orphans", is_flag=True, help="Only segments that rm --orphans would remove.")
+@click.option("--orphans", is_flag=True, help="Only orphans, whosever they are.")
 @json_option
 def ls(shm: bool, msg: bool, sem: bool, everything: bool, orphans: bool, as_json: bool) -> None:
     """List the kernel's tables, and which segments are stores or orphans.
@@ -175,12 +175,13 @@ def _by_id(row: Any) -> int:
 # ----------------------------------------------------------------------- rm
 
 
-def _rm_option(letter: str, what: str) -> Callable[[Any], Any]:
+def _rm_option(letter: str, name: str, what: str) -> Callable[[Any], Any]:
+    """An option by the name that it has in ipcrm."""
     by = "id" if letter.islower() else "key"
     return click.option(
         f"-{letter}",
-        f"--{what}-{by}",
-        f"{what}_{by}s",
+        f"--{name}-{by}",
+        f"{name}_{by}s",
         type=kernel_id if by == "id" else kernel_key,
         metavar=by.upper(),
         multiple=True,
@@ -271,12 +272,12 @@ def _remove_orphans(stores: bool, all_users: bool, yes: bool, dry_run: bool, as_
 
 
 @click.command()
-@_rm_option("m", "segment")
-@_rm_option("M", "segment")
-@_rm_option("q", "queue")
-@_rm_option("Q", "queue")
-@_rm_option("s", "semaphore")
-@_rm_option("S", "semaphore")
+@_rm_option("m", "shmem", "segment")
+@_rm_option("M", "shmem", "segment")
+@_rm_option("q", "queue", "queue")
+@_rm_option("Q", "queue", "queue")
+@_rm_option("s", "semaphore", "set")
+@_rm_option("S", "semaphore", "set")
 @click.option("--orphans", is_flag=True, help="Your segments whose creator is dead.")
 @click.option("--stores", is_flag=True, help="With --orphans: unattached stores too.")
 @click.option("--all-users", is_flag=True, help="With --orphans, for root: of every user.")
@@ -284,8 +285,8 @@ def _remove_orphans(stores: bool, all_users: bool, yes: bool, dry_run: bool, as_
 @click.option("-y", "--yes", is_flag=True, help="With --orphans: don't ask.")
 @json_option
 def rm(
-    segment_ids: tuple[int, ...],
-    segment_keys: tuple[int, ...],
+    shmem_ids: tuple[int, ...],
+    shmem_keys: tuple[int, ...],
     queue_ids: tuple[int, ...],
     queue_keys: tuple[int, ...],
     semaphore_ids: tuple[int, ...],
@@ -308,13 +309,13 @@ def rm(
     add --stores.
     """
     named: list[tuple[str, Callable[[], dict[str, Any]]]] = [
-        *((f"segment {n}", lambda n=n: _remove_segment(n)) for n in segment_ids),
+        *((f"segment {n}", lambda n=n: _remove_segment(n)) for n in shmem_ids),
         *(
             (
                 f"segment {hexadecimal(k)}",
                 lambda k=k: _remove_segment(_id_of(k, pyshmkey.segments())),
             )
-            for k in segment_keys
+            for k in shmem_keys
         ),
         *((f"queue {n}", lambda n=n: _remove_queue(n)) for n in queue_ids),
         *(
