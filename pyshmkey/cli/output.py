@@ -6,7 +6,6 @@ instead. JSON is ASCII, and ids whose bytes are not UTF-8 have surrogate escapes
 
 import json
 import pwd
-import sys
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any, TypeVar
@@ -72,14 +71,13 @@ def grid(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> Table:
     return made
 
 
-def table(columns: Iterable[str], rows: Iterable[Iterable[object]], *, err: bool = False) -> None:
+def table(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
     """Prints a grid as wide as its lines are: nothing is cut, a terminal wraps them."""
-    stream = sys.stderr if err else sys.stdout
-    console = Console(file=stream, width=10_000, highlight=False)
+    console = Console(width=10_000, highlight=False)
     with console.capture() as capture:
         console.print(grid(columns, rows))
     for line in capture.get().splitlines():
-        click.echo(line.rstrip(), err=err)
+        click.echo(line.rstrip())
 
 
 def facts(values: dict[str, object]) -> None:
