@@ -85,8 +85,8 @@ for command in (
     *tables.COMMANDS,
     *stores.COMMANDS,
     *pairs.COMMANDS,
-    top,
     doctor.doctor,
+    top,
     completion,
     demo,
 ):
