@@ -3,8 +3,11 @@
 import contextlib
 import io
 import json
+import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 from unittest import mock
 
@@ -27,12 +30,28 @@ class Result(NamedTuple):
         return json.loads(self.out)
 
 
+@contextlib.contextmanager
+def _stdin(data: bytes) -> Iterator[None]:
+    """What sys.stdin and descriptor 0 give."""
+    with tempfile.TemporaryFile() as file:
+        file.write(data)
+        file.seek(0)
+        before = os.dup(0)
+        os.dup2(file.fileno(), 0)
+        try:
+            with open(0, closefd=False) as stream, mock.patch("sys.stdin", stream):
+                yield
+        finally:
+            os.dup2(before, 0)
+            os.close(before)
+
+
 def here(*arguments: object, stdin: bytes = b"") -> Result:
     """Runs it in this process, such as a forked child that is another user."""
-    given, out, err = (io.TextIOWrapper(io.BytesIO(data), "utf-8") for data in (stdin, b"", b""))
+    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8") for _ in range(2))
     code: Any = 0
     with (
-        mock.patch("sys.stdin", given),
+        _stdin(stdin),
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
     ):

@@ -303,6 +303,7 @@ def test_unlocked_stores_and_swap(stores: Stores) -> None:
         return [f.level for f in host.check_memlock(None, list(map(stat, which)), swaps)]
 
     loose, locked = stores(), stores()
+    Segment.from_id(loose.id).unlock_memory()
     Segment.from_id(locked.id).lock_memory()
     assert found(none, loose) == ["ok"]
     assert found(swap, locked) == ["ok"]
