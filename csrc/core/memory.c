@@ -222,10 +222,11 @@ static void keep_out_of_dumps(const struct opening *o)
 
 static int make_handle(const struct opening *o, bool removed, shk_store **out)
 {
-    struct shk_header_shm header = *o->header; /* validated, and used, only as a copy */
+    struct shk_header_shm header; /* validated, and used, only as a copy */
     struct shk__memory memory = {o->header, o->size, -1, 0, o->access->readonly};
     struct shk__geometry geometry;
     uint64_t realm = 0;
+    shk__header_copy(o->header, &header);
     int rc = shk__geometry_read(&header, o->size, &geometry);
     if (rc == 0 && o->access->store_id && memcmp(o->access->store_id, header.store_id, 16) != 0)
         rc = shk__fail(SHK_E_REMOVED, "the memory holds another store than the one that is meant");
