@@ -104,7 +104,27 @@ static int check_key_ids(const shk_store *store, const struct shk_item *items, s
                      (unsigned long long)last, INT32_MAX);
 }
 
-/* ---------------------------------------------------------------- put_many -- */
+static int check_none_present(const shk_store *store, const struct shk_item *items, size_t count)
+{
+    uint64_t present = 0;
+    for (size_t i = 0; i < count; i++) {
+        struct shk__query query;
+        struct shk__current current;
+        (void)shk__query_make(store, items[i].pair.client, items[i].pair.server, &query);
+        int rc = shk__current_find_locked(store, &query, &current);
+        if (rc < 0 && rc != SHK_E_FULL)
+            return rc;
+        present += rc == 0 && current.place.word && !shk__record_expired(&current.record);
+    }
+    if (present == 0)
+        return 0;
+    return shk__fail(SHK_E_EXISTS,
+                     "%llu of the %zu pairs are there already: none was written; keep or replace "
+                     "them, or import into another store",
+                     (unsigned long long)present, count);
+}
+
+/* ------------------------------------------------------- put_many, import -- */
 
 int shk_store_check_pair(const shk_store *store, const struct shk_pair *pair)
 {
@@ -129,7 +149,7 @@ static int check_items(const shk_store *store, const struct shk_item *items, siz
 }
 
 static int put_all_locked(const shk_store *store, struct shk_item *items, size_t count,
-                          uint64_t *words)
+                          uint64_t *words, uint64_t *written)
 {
     struct shk__query queries[GROUP];
     for (size_t from = 0; from < count;) {
@@ -139,33 +159,56 @@ static int put_all_locked(const shk_store *store, struct shk_item *items, size_t
             memset(words, 0, store->geometry.record_size);
             shk__put_fill(store, &queries[i], &item->what, words);
             int rc = shk__put_locked(store, &queries[i], &item->what, words, &item->key_id);
-            if (rc < 0)
+            if (rc < 0 && rc != SHK_E_EXISTS) /* which is said of items with a condition */
                 return rc;
+            *written += rc == 0;
         }
         from += group;
     }
     return 0;
 }
 
-int shk_store_put_many(shk_store *store, struct shk_item *items, size_t count)
+static void raise_last_key_id(const shk_store *store, int32_t to)
+{
+    uint64_t *last = &shk__ledger(store)->last_key_id;
+    if (to > 0 && (uint64_t)to > shk__load(last))
+        shk__store(last, (uint64_t)to);
+}
+
+int shk_store_import(shk_store *store, struct shk_item *items, size_t count,
+                     enum shk_present present, int32_t last_key_id, uint64_t *written)
 {
     struct shk__image image;
+    uint64_t done = 0;
     int rc = check_items(store, items, count);
     if (rc == 0)
         rc = shk__image_open(store, &image);
     if (rc < 0)
         return rc;
+    for (size_t i = 0; i < count && present == SHK_PRESENT_KEEP; i++)
+        items[i].what.condition = SHK_IF_ABSENT;
     rc = shk__store_begin(store);
     if (rc == 0) {
         rc = check_key_ids(store, items, count);
+        if (rc == 0 && present == SHK_PRESENT_REFUSE)
+            rc = check_none_present(store, items, count);
         if (rc == 0)
             rc = check_room(store, items, count);
-        if (rc == 0)
-            rc = put_all_locked(store, items, count, image.words);
+        if (rc == 0) {
+            raise_last_key_id(store, last_key_id);
+            rc = put_all_locked(store, items, count, image.words, &done);
+        }
         shk__store_end(store);
     }
     shk__image_close(store, &image);
+    if (rc == 0 && written)
+        *written = done;
     return rc;
+}
+
+int shk_store_put_many(shk_store *store, struct shk_item *items, size_t count)
+{
+    return shk_store_import(store, items, count, SHK_PRESENT_REPLACE, 0, NULL);
 }
 
 /* ------------------------------------------------------ delete_many, clear -- */
