@@ -208,11 +208,13 @@ def _read_header(file: BinaryIO) -> bytes:
         raise ExportFileError(
             f"the file has format version {version}; this release reads {VERSION}"
         )
-    memory = 128 * r << log2_n
-    if not (log2_n > 0 and p > 0 and 0 < memory <= MEMORY_MAX and (r * p << log2_n) <= WORK_MAX):
+    n = 1 << log2_n
+    sound = 0 < log2_n < 16 * r and p > 0  # as scrypt itself demands
+    if not sound or 128 * n * r > MEMORY_MAX or n * r * p > WORK_MAX:
         raise ExportFileError(
             f"the file asks for scrypt with n=2**{log2_n}, r={r}, p={p}, beyond the limits: "
-            f"128 * n * r up to {MEMORY_MAX} bytes, n * r * p up to {WORK_MAX}"
+            f"128 * n * r up to {MEMORY_MAX} bytes, n * r * p up to {WORK_MAX}, n from 2 to "
+            "2**(16 * r) / 2"
         )
     return header
 

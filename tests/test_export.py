@@ -273,7 +273,8 @@ def decrypt(data: bytes, passphrase: bytes) -> list[bytes]:
     key = hashlib.scrypt(
         passphrase, salt=data[16:48], n=2**log2_n, r=r, p=p, dklen=32, maxmem=2**30
     )
-    chunks, at = [], 48
+    chunks: list[bytes] = []
+    at = 48
     while not chunks or chunks[-1]:
         (size,) = struct.unpack_from("<I", data, at)
         nonce = len(chunks).to_bytes(11, "big") + bytes([size == 0])
@@ -383,7 +384,7 @@ def test_every_flipped_bit_is_refused(target: Target, good: bytes) -> None:
         for bit in range(8):
             data = bytearray(good)
             data[at] ^= 1 << bit
-            target.refuses(data)
+            target.refuses(bytes(data))
 
 
 def test_every_truncation_is_refused(target: Target, good: bytes) -> None:
@@ -450,6 +451,7 @@ def test_another_passphrase_is_refused(target: Target, good: bytes) -> None:
         (12, b"\x18\x01\x01\x00", "beyond the limits"),  # work
         (12, b"\x14\x01\x09\x00", f"up to {2**30} bytes"),  # memory
         (12, b"\x11\x11\x08\x00", "p=17"),
+        (12, b"\x10\x01\x01\x00", r"2\*\*\(16 \* r\)"),
         (13, b"\0", "p=0"),
         (14, b"\0\0", "r=0"),
         (14, b"\xff\xff", "r=65535"),
@@ -463,7 +465,7 @@ def test_a_header_that_asks_for_too_much(
     data[12:16] = b"\x11\x01\x08\x00"
     data[at : at + len(value)] = value
     monkeypatch.setattr(export, "_Chunks", None)
-    target.refuses(data, match)
+    target.refuses(bytes(data), match)
 
 
 def test_a_frame_that_claims_too_much(target: Target, good: bytes) -> None:
@@ -670,7 +672,7 @@ def test_wrong_arguments(store: KeyStore, file: Path) -> None:
     with pytest.raises(TypeError, match="passphrase"):
         store.export_to(file)  # type: ignore[call-arg]
     with pytest.raises(TypeError, match="positional"):
-        store.import_from(file, WORDS, "keep")  # type: ignore[misc]
+        store.import_from(file, WORDS, "keep")  # type: ignore[call-arg]
     with pytest.raises(TypeError, match="mode"):
         store.export_to(file, WORDS, mode=0o644)  # type: ignore[call-arg]
     with pytest.raises(TypeError):
