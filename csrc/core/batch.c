@@ -86,9 +86,9 @@ static int check_room(const shk_store *store, const struct shk_item *items, size
                      (unsigned long long)store->geometry.capacity);
 }
 
-static int check_key_ids(const shk_store *store, const struct shk_item *items, size_t count)
+/* `last` is what the counter will be when the items draw from it. */
+static int check_key_ids(uint64_t last, const struct shk_item *items, size_t count)
 {
-    uint64_t last = shk__load(&shk__ledger(store)->last_key_id);
     for (size_t i = 0; i < count; i++) {
         int32_t wanted = items[i].what.key_id;
         if (wanted == SHK_KEY_ID_NEXT)
@@ -168,13 +168,6 @@ static int put_all_locked(const shk_store *store, struct shk_item *items, size_t
     return 0;
 }
 
-static void raise_last_key_id(const shk_store *store, int32_t to)
-{
-    uint64_t *last = &shk__ledger(store)->last_key_id;
-    if (to > 0 && (uint64_t)to > shk__load(last))
-        shk__store(last, (uint64_t)to);
-}
-
 int shk_store_import(shk_store *store, struct shk_item *items, size_t count,
                      enum shk_present present, int32_t last_key_id, uint64_t *written)
 {
@@ -189,13 +182,16 @@ int shk_store_import(shk_store *store, struct shk_item *items, size_t count,
         items[i].what.condition = SHK_IF_ABSENT;
     rc = shk__store_begin(store);
     if (rc == 0) {
-        rc = check_key_ids(store, items, count);
+        uint64_t last = shk__load(&shk__ledger(store)->last_key_id);
+        if (last_key_id > 0 && last < (uint64_t)last_key_id)
+            last = (uint64_t)last_key_id;
+        rc = check_key_ids(last, items, count);
         if (rc == 0 && present == SHK_PRESENT_REFUSE)
             rc = check_none_present(store, items, count);
         if (rc == 0)
             rc = check_room(store, items, count);
         if (rc == 0) {
-            raise_last_key_id(store, last_key_id);
+            shk__store(&shk__ledger(store)->last_key_id, last);
             rc = put_all_locked(store, items, count, image.words, &done);
         }
         shk__store_end(store);
