@@ -149,7 +149,7 @@ static int check_items(const shk_store *store, const struct shk_item *items, siz
 }
 
 static int put_all_locked(const shk_store *store, struct shk_item *items, size_t count,
-                          uint64_t *words, uint64_t *written)
+                          enum shk_condition condition, uint64_t *words, uint64_t *written)
 {
     struct shk__query queries[GROUP];
     for (size_t from = 0; from < count;) {
@@ -158,8 +158,10 @@ static int put_all_locked(const shk_store *store, struct shk_item *items, size_t
             struct shk_item *item = &items[from + i];
             memset(words, 0, store->geometry.record_size);
             shk__put_fill(store, &queries[i], &item->what, words);
+            item->what.condition = condition;
             int rc = shk__put_locked(store, &queries[i], &item->what, words, &item->key_id);
-            if (rc < 0 && rc != SHK_E_EXISTS) /* which is said of items with a condition */
+            item->what.condition = SHK_ALWAYS; /* as the caller has it */
+            if (rc < 0 && rc != SHK_E_EXISTS)
                 return rc;
             *written += rc == 0;
         }
@@ -178,8 +180,6 @@ int shk_store_import(shk_store *store, struct shk_item *items, size_t count,
         rc = shk__image_open(store, &image);
     if (rc < 0)
         return rc;
-    for (size_t i = 0; i < count && present == SHK_PRESENT_KEEP; i++)
-        items[i].what.condition = SHK_IF_ABSENT;
     rc = shk__store_begin(store);
     if (rc == 0) {
         uint64_t last = shk__load(&shk__ledger(store)->last_key_id);
@@ -192,7 +192,9 @@ int shk_store_import(shk_store *store, struct shk_item *items, size_t count,
             rc = check_room(store, items, count);
         if (rc == 0) {
             shk__store(&shk__ledger(store)->last_key_id, last);
-            rc = put_all_locked(store, items, count, image.words, &done);
+            rc = put_all_locked(store, items, count,
+                                present == SHK_PRESENT_KEEP ? SHK_IF_ABSENT : SHK_ALWAYS,
+                                image.words, &done);
         }
         shk__store_end(store);
     }
