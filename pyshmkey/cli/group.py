@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 import pyshmkey
-from pyshmkey.cli import doctor, pairs, stores, tables
+from pyshmkey.cli import doctor, pairs, stores, tables, transfer
 from pyshmkey.cli.completion import completion
 from pyshmkey.cli.demo import demo
 from pyshmkey.cli.output import printable
@@ -66,6 +66,7 @@ for command in (
     *tables.COMMANDS,
     *stores.COMMANDS,
     *pairs.COMMANDS,
+    *transfer.COMMANDS,
     doctor.doctor,
     completion,
     demo,
