@@ -2085,7 +2085,8 @@ class KeyStore(MutableMapping[tuple[_Id, _Id], KeyRecord], Buffer):
 
         ImportError: the extra pyshmkey[export] is not installed. FileExistsError: `path` is
         something else than a regular file. OSError: it can't be written. StoreBusyError: as
-        snapshot(). ValueError: the passphrase is empty.
+        snapshot(). CorruptStoreError: a record is such that no import would take it.
+        ValueError: the passphrase is empty.
         """
 
     def import_from(

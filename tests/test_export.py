@@ -20,8 +20,10 @@ from conftest import Fork, Stores, unchanged, wait_until
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from layout import Image
 
 from pyshmkey import (
+    CorruptStoreError,
     ExportFileError,
     KeyStore,
     PairExistsError,
@@ -666,6 +668,23 @@ def test_handles_that_can_not(stores: Stores, file: Path) -> None:
             attempt(file, WORDS)
     assert file.read_bytes() == data
     assert os.listdir(file.parent) == [file.name]
+
+
+@pytest.mark.parametrize(("field", "value"), [("key_id", -1), ("client", b""), ("server", b"")])
+def test_a_record_that_no_import_would_take(
+    stores: Stores, file: Path, field: str, value: int | bytes
+) -> None:
+    """Forged by whoever may write the segment: no export is better than a useless one."""
+    store = stores()
+    store.put("a", "b", b"k")
+    image = Image(store)
+    ((_, word),) = image.entries().items()
+    image.put_in_slot((word >> 32) - 1, field, value)
+    with pytest.raises(CorruptStoreError, match="repair it first"):
+        store.export_to(file, WORDS)
+    assert not os.listdir(file.parent)
+    store.repair()
+    assert store.export_to(file, WORDS) == 0
 
 
 def test_wrong_arguments(store: KeyStore, file: Path) -> None:

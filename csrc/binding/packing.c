@@ -33,11 +33,27 @@ typedef struct {
     int32_t last_key_id;
 } Packer;
 
+/* Whether an import could take every record; the segment is written to by others. */
+static bool is_sound(const shk_store *store, const shk_snapshot *snapshot)
+{
+    bool good = true;
+    for (size_t i = 0; good && i < shk_snapshot_count(snapshot); i++) {
+        struct shk_item item = {0};
+        struct shk_record about;
+        shk_snapshot_record(snapshot, i, &item.pair, &about, &item.what.key.data);
+        item.what.key.size = about.key_length;
+        item.what.key_id = about.key_id;
+        item.what.status = about.status;
+        good = about.key_id >= 0 && shk_store_check_item(store, &item) == 0;
+    }
+    return good;
+}
+
 static PyObject *packer_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
 {
     PyObject *keystore;
     static char *names[] = {"store", NULL};
-    const struct module_state *state = PyType_GetModuleState(type);
+    struct module_state *state = PyType_GetModuleState(type);
     if (!PyArg_ParseTupleAndKeywords(args, keywords, "O!:Packer", names, state->keystore_type,
                                      &keystore))
         return NULL;
@@ -51,10 +67,14 @@ static PyObject *packer_new(PyTypeObject *type, PyObject *args, PyObject *keywor
     int rc = shk_store_snapshot(store, &self->snapshot);
     if (rc == 0) /* afterwards, so that no key id of the snapshot is beyond the counter */
         rc = shk_store_stats(store, &stats);
+    const bool good = rc == 0 && is_sound(store, self->snapshot);
     call_end(&call);
-    if (rc < 0) {
+    if (!good) {
         Py_DECREF(self);
-        return errors_raise(state_of(keystore), rc);
+        return rc < 0 ? errors_raise(state, rc)
+                      : errors_format(state, SHK_E_CORRUPT,
+                                      "the store holds a record that nobody can have written: "
+                                      "repair it first");
     }
     self->count = shk_snapshot_count(self->snapshot);
     self->last_key_id = stats.last_key_id;
