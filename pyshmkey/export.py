@@ -55,9 +55,9 @@ def export_to(
 ) -> int:
     """See KeyStore.export_to."""
     header = HEADER.pack(MAGIC, VERSION, *COST, os.urandom(32))
+    secret = _bytes_of(passphrase)
     report = progress or _silent
     with (
-        _bytes_of(passphrase) as secret,
         closing(Packer(store)) as packer,
         _replacing(path) as file,
         _Chunks(secret, header) as chunks,
@@ -84,9 +84,9 @@ def import_from(
     progress: "Progress | None" = None,
 ) -> int:
     """See KeyStore.import_from."""
+    secret = _bytes_of(passphrase)
     report = progress or _silent
     with (
-        _bytes_of(passphrase) as secret,
         closing(Unpacker(store, existing)) as unpacker,
         open(path, "rb") as file,
         _Chunks(secret, _read_header(file)) as chunks,
@@ -110,22 +110,18 @@ def _silent(done: int, total: int) -> None:
     pass
 
 
-@contextmanager
-def _bytes_of(passphrase: "str | Buffer") -> Iterator[memoryview]:
-    """The passphrase as bytes; those of a str are a copy, which is wiped."""
-    copy = bytearray()
-    if isinstance(passphrase, str):
-        try:
-            copy += passphrase.encode(errors="surrogateescape")
-        except UnicodeEncodeError:  # which would hold it
-            raise ValueError("the passphrase has characters that UTF-8 doesn't have") from None
-    secret = memoryview(copy if isinstance(passphrase, str) else passphrase)
+def _bytes_of(passphrase: "str | Buffer") -> memoryview:
+    try:
+        secret = memoryview(
+            passphrase.encode(errors="surrogateescape")
+            if isinstance(passphrase, str)
+            else passphrase
+        )
+    except UnicodeEncodeError:  # which would hold it
+        raise ValueError("the passphrase has characters that UTF-8 doesn't have") from None
     if secret.nbytes == 0:
         raise ValueError("the passphrase is empty: 1 byte at least")
-    try:
-        yield secret
-    finally:
-        copy[:] = bytes(len(copy))
+    return secret
 
 
 class _Chunks:

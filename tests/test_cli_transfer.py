@@ -49,14 +49,27 @@ def test_from_store_to_store(full: KeyStore, stores: Stores, words: Path, tmp_pa
     assert done.out == f"exported 3 records to {file}\n"
     assert done.err == ""
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    command = ("import", file, f"id:{other.id}", "--passphrase-fd", 0)
-    done = shmkey(*command, stdin=WORDS)  # without a newline
-    assert done.out == f"imported 3 records from {file}\n"
+    done = shmkey("import", file, f"id:{other.id}", "--passphrase-fd", 0, stdin=WORDS)
+    assert done.out == f"imported 3 records from {file}\n"  # without a newline after it
     assert other.snapshot() == full.snapshot()
-    assert "3 of the 3 pairs are there already" in shmkey(*command, stdin=WORDS, code=1).err
-    done = shmkey(*command, "--existing", "keep", "--json", stdin=f"{WORDS}\n")
-    assert done.json == {"file": str(file), "records": 0}
-    assert shmkey(*command, "--existing", "replace", stdin=WORDS).out.startswith("imported 3 ")
+
+
+def test_pairs_that_are_there(
+    full: KeyStore, stores: Stores, words: Path, tmp_path: Path, cheap: None
+) -> None:
+    other, file = stores(), tmp_path / "keys"
+    other.put("c-1", "s", b"own")
+    full.export_to(file, WORDS)
+    command = ("import", file, f"id:{other.id}", "--passphrase-file", words)
+    for option in (), ("--existing", "refuse"):
+        refused = here(*command, *option)
+        assert refused.code == 1
+        assert "1 of the 3 pairs are there already" in refused.err
+    kept = here(*command, "--existing", "keep", "--json")
+    assert (kept.code, kept.json) == (0, {"file": str(file), "records": 2})
+    assert other.get_key("c-1", "s") == b"own"
+    assert here(*command, "--existing", "replace").out == f"imported 3 records from {file}\n"
+    assert other.snapshot() == full.snapshot()
 
 
 def test_only_the_first_line_is_the_passphrase(full: KeyStore, tmp_path: Path, cheap: None) -> None:
@@ -90,19 +103,21 @@ def test_passphrases_that_are_refused(
     assert not os.listdir(tmp_path)
 
 
-def test_what_can_not_be(full: KeyStore, words: Path, tmp_path: Path) -> None:
-    file, option = tmp_path / "keys", ("--passphrase-file", words)
-    assert "no store 'absent'" in shmkey("export", "absent", file, *option, code=1).err
-    assert "no store 'absent'" in shmkey("import", file, "absent", *option, code=1).err
-    done = shmkey("export", f"id:{full.id}", tmp_path / "a" / "b", *option, code=1)
-    assert f"{tmp_path / 'a'}: No such file" in done.err
-    assert "no regular file" in shmkey("export", f"id:{full.id}", "/dev/null", *option, code=1).err
-    done = shmkey("import", file, f"id:{full.id}", *option, code=1)
-    assert f"{file}: No such file" in done.err
+def test_what_can_not_be(full: KeyStore, words: Path, tmp_path: Path, cheap: None) -> None:
+    file, store = tmp_path / "keys", f"id:{full.id}"
+
+    def fails(*command: object) -> str:
+        done = here(*command, "--passphrase-file", words)
+        assert (done.code, done.out) == (1, "")
+        return done.err
+
+    assert "no store 'absent'" in fails("export", "absent", file)
+    assert "no store 'absent'" in fails("import", file, "absent")
+    assert f"{tmp_path / 'a'}: No such file" in fails("export", store, tmp_path / "a" / "b")
+    assert "no regular file" in fails("export", store, "/dev/null")
+    assert f"{file}: No such file" in fails("import", file, store)
     file.write_bytes(b"SHMKEYEX")
-    assert "cut off" in shmkey("import", file, f"id:{full.id}", *option, code=1).err
-    command = ("import", file, f"id:{full.id}", *option, "--existing", "overwrite")
-    assert "'refuse', 'keep', 'replace'" in shmkey(*command, code=2).err
+    assert "cut off" in fails("import", file, store)
 
 
 def test_a_wrong_passphrase(full: KeyStore, tmp_path: Path, cheap: None) -> None:

@@ -55,11 +55,11 @@ def file(tmp_path: Path) -> Path:
 @pytest.fixture
 def small_frames(monkeypatch: pytest.MonkeyPatch) -> None:
     """Frames of a few records each."""
-    monkeypatch.setattr(export, "CHUNK", 200)
+    monkeypatch.setattr(export, "CHUNK", 100)
 
 
-def fill(store: KeyStore, count: int = 8) -> None:
-    store.put_many((f"c-{i}", "s", os.urandom(32)) for i in range(count))
+def fill(store: KeyStore, count: int = 8, size: int = 32) -> None:
+    store.put_many((f"c-{i}", "s", os.urandom(size)) for i in range(count))
 
 
 def expire(store: KeyStore, client: str, server: str) -> None:
@@ -355,7 +355,7 @@ class Target:
 def write(stores: Stores, file: Path) -> bytes:
     """A file that can be imported."""
     store = stores()
-    fill(store)
+    fill(store, 5, 8)
     store.export_to(file, WORDS)
     stores().import_from(file, WORDS)
     return file.read_bytes()
@@ -471,9 +471,9 @@ def test_a_header_that_asks_for_too_much(
 
 
 def test_a_frame_that_claims_too_much(target: Target, good: bytes) -> None:
-    for size in 201, 2**31, 2**32 - 1:
+    for size in 101, 2**31, 2**32 - 1:
         data = good[:HEADER] + struct.pack("<I", size) + good[HEADER + 4 :]
-        target.refuses(data, f"frame 0 claims {size} bytes, 200 is the most")
+        target.refuses(data, f"frame 0 claims {size} bytes, 100 is the most")
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"SHMKEY", bytes(1000), b"\x7fELF" * 40])
@@ -745,6 +745,14 @@ def test_the_file_is_for_its_owner_alone(store: KeyStore, file: Path, umask: int
         os.umask(old)
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert os.listdir(file.parent) == [file.name]
+
+
+def test_the_file_is_never_for_others(
+    store: KeyStore, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From its first moment on."""
+    monkeypatch.setattr(os, "fchmod", lambda *_: None)
+    test_the_file_is_for_its_owner_alone(store, file, 0)
 
 
 def test_who_has_the_old_file_open_keeps_it(store: KeyStore, file: Path) -> None:
