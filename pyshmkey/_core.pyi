@@ -1,6 +1,7 @@
 """The C part of pyshmkey: types, units and errors of each call."""
 
 from collections.abc import (
+    Callable,
     ItemsView,
     Iterable,
     Iterator,
@@ -80,6 +81,9 @@ class TooManyWritersError(Error):
 
 class ChangesLostError(Error):
     """More changes happened than the store remembers: read it anew."""
+
+class ExportFileError(Error, ValueError):
+    """The file is no export, was altered, or was made with another passphrase."""
 
 class StoreBusyError(Error):
     """Writers never paused for long enough to check the store."""
@@ -1627,6 +1631,47 @@ class Bell:
         """Closes the descriptor; nothing if that was done."""
 
 @final
+class Packer:
+    """The unexpired records of a store as they were at one moment, as bytes."""
+
+    def __new__(cls, store: KeyStore) -> Self: ...
+    def pack_into(self, buffer: Buffer, /) -> int:
+        """Writes as many of the next records as fit; returns the bytes used, 0 at the end."""
+
+    def close(self) -> None:
+        """Wipes the records."""
+
+    @property
+    def count(self) -> int:
+        """How many records there are."""
+
+    @property
+    def packed(self) -> int:
+        """How many of them were packed."""
+
+    @property
+    def last_key_id(self) -> int:
+        """The store's counter of key ids."""
+
+@final
+class Unpacker:
+    """Gathers packed records for a store, and checks each against it."""
+
+    def __new__(cls, store: KeyStore, existing: str) -> Self: ...
+    def unpack(self, buffer: Buffer, /) -> None:
+        """Copies the records in the buffer, but for expired ones."""
+
+    def put(self, last_key_id: int, /) -> int:
+        """Puts all of them under one lock, or none; returns how many. It is empty afterwards."""
+
+    def close(self) -> None:
+        """Wipes the records."""
+
+    @property
+    def count(self) -> int:
+        """How many records there were, expired ones too."""
+
+@final
 class StoreStats(structseq[int], tuple[int, ...]):
     """Counters of a store, for all processes since its creation."""
 
@@ -2094,6 +2139,60 @@ class KeyStore(MutableMapping[tuple[_Id, _Id], KeyRecord], Buffer):
 
         StoreFullError, ValueError: the target is too small, not empty, or has a smaller
         id_size or key_size; nothing was copied.
+        """
+
+    def export_to(
+        self,
+        path: str | bytes | PathLike[str] | PathLike[bytes],
+        passphrase: str | Buffer,
+        *,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> int:
+        """Writes all unexpired pairs, as they were at one moment, to a file; how many.
+
+        The file is encrypted and authenticated under the passphrase (scrypt, AES-256-GCM), has
+        mode 0600, and takes the place of `path` when it is complete; a call that fails leaves
+        what was there. Ids, keys, key ids, status and times are in it, and the counter of key
+        ids; previous keys, which a rotation's grace keeps, are not. Memory: a private, wiped
+        copy of the records, as snapshot(), and 128 MiB for scrypt.
+
+        `passphrase`: a str (its UTF-8) or bytes-like, not empty; a bytearray can be wiped
+        afterwards, a str can't. Whoever has the file may try passphrases, so take a long one.
+        `progress(done, total)` is called now and then, with numbers of records; what it raises
+        ends the export.
+
+        ImportError: the extra pyshmkey[export] is not installed. FileExistsError: `path` is
+        something else than a regular file. OSError: it can't be written. StoreBusyError: as
+        snapshot(). CorruptStoreError: a record is such that no import would take it.
+        ValueError: the passphrase is empty.
+        """
+
+    def import_from(
+        self,
+        path: str | bytes | PathLike[str] | PathLike[bytes],
+        passphrase: str | Buffer,
+        *,
+        existing: Literal["refuse", "keep", "replace"] = "refuse",
+        progress: Callable[[int, int], object] | None = None,
+    ) -> int:
+        """Puts the pairs of a file that export_to() wrote; how many.
+
+        The whole file is checked, and the room for it, before the first write; a call that
+        raises has changed nothing. All are written under one lock; a process killed meanwhile
+        leaves the first of them written. Key ids, status and times are as they were; what has
+        expired since is left out; key ids that the store draws later are beyond all those of
+        the exporting store.
+
+        `existing`: what becomes of pairs that the store has already, whatever their status:
+        "refuse" raises PairExistsError and writes none; "keep" leaves them as they are;
+        "replace" overwrites them, also a newer or a revoked key. Pairs deleted since the export
+        come back in any case. Memory: a private, wiped copy of the file's records, and what
+        scrypt takes, at most 1 GiB.
+
+        ImportError, `passphrase`, `progress`: as export_to(). ExportFileError: the file is no
+        export, or anything in it was altered, cut off or added, or the passphrase is another.
+        ValueError: an id or key is too long for this store. StoreFullError: there is no room
+        for all. OSError: the file can't be read.
         """
 
     @overload

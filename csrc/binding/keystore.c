@@ -462,6 +462,12 @@ static PyMethodDef methods[] = {
     METHOD(copy_to, METH_O,
            "copy_to($self, target, /)\n--\n\n"
            "Moves all pairs to an empty store, which this one's handles name from then on."),
+    METHOD(export_to, FAST,
+           "export_to($self, path, passphrase, *, progress=None)\n--\n\n"
+           "Writes all unexpired pairs to a file, encrypted under a passphrase; returns how many."),
+    METHOD(import_from, FAST,
+           "import_from($self, path, passphrase, *, existing='refuse', progress=None)\n--\n\n"
+           "Puts the pairs of a file that export_to wrote, all or none; returns how many."),
     METHOD(get_many, FAST,
            "get_many($self, pairs, default=None)\n--\n\n"
            "The keys of many pairs, a list; the default where one is absent, revoked or expired.\n"

@@ -172,6 +172,9 @@ KEYSTORE_METHOD(watch);
 PyObject *keystore_get_revision(PyObject *self, void *closure);
 /* Ends every wait and watch of the handle. */
 void changes_close(PyObject *self);
+/* packing.c */
+KEYSTORE_METHOD(export_to);
+KEYSTORE_METHOD(import_from);
 /* care.c: METH_NOARGS */
 KEYSTORE_NOARGS(stats);
 KEYSTORE_NOARGS(verify);

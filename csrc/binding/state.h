@@ -45,6 +45,9 @@ struct module_state {
     PyObject *change_kind_type; /* ChangeKind, an IntEnum */
     PyObject *change_kinds;     /* its members, a tuple: INSERT first */
     PyObject *bell_type;
+    PyObject *export_file_error; /* ExportFileError */
+    PyObject *packer_type;
+    PyObject *unpacker_type;
 };
 
 /* Of an instance of one of our types; none of them can be subclassed. */
@@ -73,5 +76,6 @@ int openers_exec(PyObject *module);
 int view_exec(PyObject *module);
 int reports_exec(PyObject *module);
 int bell_exec(PyObject *module);
+int packing_exec(PyObject *module);
 
 #endif

@@ -350,6 +350,7 @@ struct shk_put {
     int32_t status;
     uint64_t ttl;     /* from now on; 0: see expires */
     uint64_t expires; /* CLOCK_REALTIME, if ttl is 0; 0: never */
+    uint64_t updated; /* CLOCK_REALTIME; 0: now */
     enum shk_condition condition;
     int32_t if_key_id;
 };
@@ -366,6 +367,17 @@ struct shk_item {
 /* count puts under one lock. Where an item is invalid or the store has no room for all,
  * none is written. A process killed meanwhile leaves the first of them written. */
 SHK_API int shk_store_put_many(shk_store *store, struct shk_item *items, size_t count);
+/* What an import does about pairs that are there already, whatever their status; expired
+ * ones are absent. */
+enum shk_present {
+    SHK_PRESENT_REFUSE, /* EXISTS, and nothing is written */
+    SHK_PRESENT_KEEP,   /* they stay as they are */
+    SHK_PRESENT_REPLACE,
+};
+/* put_many for records that were kept elsewhere: *written (may be NULL) is how many were
+ * written, and key ids from the counter are from then on beyond last_key_id (0 or more). */
+SHK_API int shk_store_import(shk_store *store, struct shk_item *items, size_t count,
+                             enum shk_present present, int32_t last_key_id, uint64_t *written);
 /* INVALID: what put_many, and get_many and delete_many, would refuse of this store. */
 SHK_API int shk_store_check_item(const shk_store *store, const struct shk_item *item);
 SHK_API int shk_store_check_pair(const shk_store *store, const struct shk_pair *pair);

@@ -7,7 +7,7 @@ from typing import Any, TextIO
 import click
 
 import pyshmkey
-from pyshmkey.cli import doctor, pairs, stores, tables
+from pyshmkey.cli import doctor, pairs, stores, tables, transfer
 from pyshmkey.cli.completion import completion
 from pyshmkey.cli.demo import demo
 from pyshmkey.cli.output import printable, say
@@ -85,6 +85,7 @@ for command in (
     *tables.COMMANDS,
     *stores.COMMANDS,
     *pairs.COMMANDS,
+    *transfer.COMMANDS,
     doctor.doctor,
     top,
     completion,
