@@ -27,7 +27,8 @@ static int set_shape(struct shk_shape *shape, PyObject *capacity, PyObject *id_s
         return -1;
     if (is_given(key_size) && args_integer(key_size, "key_size", 1, SHK_KEY_SIZE_MAX, &key) < 0)
         return -1;
-    *shape = (struct shk_shape){(uint64_t)pairs, (uint32_t)id, (uint32_t)key, 0};
+    *shape = (struct shk_shape){
+        .capacity = (uint64_t)pairs, .id_size = (uint32_t)id, .key_size = (uint32_t)key};
     return 0;
 }
 
