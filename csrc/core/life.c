@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "collapse.h"
 #include "error.h"
 #include "handle.h"
 #include "host.h"
@@ -96,7 +97,7 @@ static int attach(int id, bool readonly, const struct shk_address *address,
                            id, (unsigned)c.info.key, c.info.size, HEADER_SIZE);
         if (rc == 0 && !attached) {
             void *address_;
-            rc = shk_segment_attach(id, NULL, readonly ? SHM_RDONLY : 0, &address_);
+            rc = shk__collapse_attach(id, c.info.size, readonly ? SHM_RDONLY : 0, &address_);
             if (rc == 0)
                 c.header = address_;
         }
@@ -204,7 +205,9 @@ static int make_handle(const struct candidate *c, const struct shk_address *addr
     if (rc == 0 && access->store_id && memcmp(access->store_id, header.store_id, 16) != 0)
         rc = shk__fail(SHK_E_REMOVED, "segment %d holds another store now: the one meant is gone",
                        c->info.id);
-    return rc < 0 ? rc : shk__handle_make(&memory, &header, (int)((uint32_t)header.set - 1), access, out);
+    if (rc == 0)
+        rc = shk__handle_make(&memory, &header, (int)((uint32_t)header.set - 1), access, out);
+    return rc;
 }
 
 /* 0, START_OVER or an error. `wanted` is what a creator wants, else NULL. */
@@ -289,7 +292,7 @@ static int create_segment(key_t key, const struct shk_address *address,
     int rc = shk_segment_create(key, g->total_size, mode, 0, &id);
     if (rc < 0)
         return rc;
-    rc = shk_segment_attach(id, NULL, 0, &base);
+    rc = shk__collapse_attach(id, g->total_size, 0, &base);
     if (rc < 0) {
         shk_segment_remove(id);
         return vanished(rc); /* removed by somebody: no store of ours was there yet */
@@ -346,7 +349,8 @@ static int open_existing(enum shk_intent intent, key_t key, const struct shk_add
     if (intent == SHK_CREATE)
         rc = exists(key, rc);
     else if (rc == 0 && intent == SHK_OPEN_OR_CREATE)
-        rc = shk__handle_check_shape(&store->info, wanted->capacity, wanted->id_size, wanted->key_size);
+        rc = shk__handle_check_shape(&store->info, wanted->capacity, wanted->id_size,
+                                     wanted->key_size);
     if (rc == 0)
         *out = store;
     else
