@@ -12,6 +12,7 @@ import pickle
 import random
 import re
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -864,3 +865,34 @@ def test_the_shared_memory_of_the_standard_library_is_left_whole() -> None:
         store.destroy()
     shared.close()
     shared.unlink()
+
+
+# The examples
+
+
+def run_example(*words: str | Path) -> str:
+    example = Path(__file__).parent.parent / "examples" / "elsewhere.py"
+    done = subprocess.run(
+        [sys.executable, example, *words], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def test_examples(tmp_path: Path) -> None:
+    before = sets()
+    assert run_example("anonymous") == "from the child\n"
+    assert run_example("shared_memory") == "from another program\n"
+    assert sets() == before
+    path = tmp_path / "store"
+    assert [run_example("file", path) for _ in range(3)] == ["run 1\n", "run 2\n", "run 3\n"]
+    assert path.stat().st_mode & 0o777 == 0o600
+    with contextlib.closing(map_file(path)) as memory:
+        with KeyStore.in_buffer(memory) as store:
+            image = Image(store, memory)
+        reboot(image)
+        assert run_example("file", path) == "run 4\n"
+        with KeyStore.in_buffer(memory) as store:
+            store.destroy()
+        image.segment.close()
+    assert sets() == before
