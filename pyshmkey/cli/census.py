@@ -83,14 +83,11 @@ def is_dead(pid: int) -> bool:
 def look(stat: SegmentStat) -> Store | None:
     """The store in a segment; None if it holds none, or may not be read."""
     try:
-        with_mark = Segment.from_id(stat.id, readonly=True)
+        with Segment.from_id(stat.id, readonly=True) as segment:
+            if stat.size < 16 or segment.read(8, 8) != BIRTHMARK:
+                return None
     except OSError:
         return None
-    try:
-        if stat.size < 16 or with_mark.read(8, 8) != BIRTHMARK:
-            return None
-    finally:
-        with_mark.close()
     try:
         with KeyStore.from_id(
             stat.id, readonly=True, trust=(stat.uid, stat.cuid), timeout=0

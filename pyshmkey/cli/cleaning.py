@@ -6,6 +6,8 @@ no longer find it.
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from pyshmkey import Error, KeyStore, Segment, segments
 from pyshmkey.cli.census import ORPHAN, UNATTACHED_STORE, Found, found
@@ -22,6 +24,20 @@ def garbage(*, stores: bool, all_users: bool) -> list[Found]:
     return [row for row in found() if row.status in wanted and (all_users or row.belongs_to(uid))]
 
 
+@contextmanager
+def _as_owner(uid: int) -> Iterator[None]:
+    """Root acts as the store's owner, for its header may name the semaphores of another's."""
+    root = os.geteuid()
+    if root != 0 or uid == root:
+        yield
+        return
+    os.seteuid(uid)
+    try:
+        yield
+    finally:
+        os.seteuid(root)
+
+
 def remove(row: Found, *, alone: bool = False) -> bool:
     """Removes a segment; True if it was a store, and its keys are wiped.
 
@@ -32,7 +48,10 @@ def remove(row: Found, *, alone: bool = False) -> bool:
         Segment.from_id(stat.id, readonly=True).remove()
         return False
     try:
-        with KeyStore.from_id(stat.id, trust=(stat.uid, stat.cuid), timeout=0) as store:
+        with (
+            _as_owner(stat.uid),
+            KeyStore.from_id(stat.id, trust=(stat.uid, stat.cuid), timeout=0) as store,
+        ):
             if alone and any(s.nattch > 1 for s in segments() if s.id == stat.id):
                 raise ChangedError("it is in use by now, and stays")
             store.destroy()

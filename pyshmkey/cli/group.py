@@ -1,7 +1,8 @@
 """The group `shmkey`, to which each subcommand belongs, and how its errors end it."""
 
 import errno
-from typing import Any
+import warnings
+from typing import Any, TextIO
 
 import click
 
@@ -9,7 +10,8 @@ import pyshmkey
 from pyshmkey.cli import doctor, pairs, stores, tables, transfer
 from pyshmkey.cli.completion import completion
 from pyshmkey.cli.demo import demo
-from pyshmkey.cli.output import printable
+from pyshmkey.cli.output import printable, say
+from pyshmkey.cli.top import top
 
 
 def _failed(message: str, exit_code: int = 1) -> click.ClickException:
@@ -19,8 +21,25 @@ def _failed(message: str, exit_code: int = 1) -> click.ClickException:
     return failure
 
 
+def _warn(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    say(f"Warning: {message}", err=True)
+
+
 class _Group(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", RuntimeWarning)  # what the library warns of
+            warnings.showwarning = _warn
+            return self._invoke(ctx)
+
+    def _invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except OSError as error:
@@ -68,6 +87,7 @@ for command in (
     *pairs.COMMANDS,
     *transfer.COMMANDS,
     doctor.doctor,
+    top,
     completion,
     demo,
 ):

@@ -6,10 +6,9 @@ instead. JSON is ASCII, and ids whose bytes are not UTF-8 have surrogate escapes
 
 import json
 import pwd
-import sys
 from collections.abc import Callable, Iterable
 from datetime import datetime
-from typing import IO, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 from rich.console import Console
@@ -60,25 +59,25 @@ def moment(seconds: float | None) -> str:
     return "" if seconds is None else datetime.fromtimestamp(seconds).isoformat(" ", "seconds")
 
 
-def _console(stream: IO[str]) -> Console:
-    # Not a terminal: as wide as the lines are, so that nothing is cut or folded.
-    return Console(file=stream, width=None if stream.isatty() else 10_000, highlight=False)
-
-
-def table(columns: Iterable[str], rows: Iterable[Iterable[object]], *, err: bool = False) -> None:
-    """A table with these headings; int columns to the right, None and "" as nothing."""
-    headings, lines = list(columns), [list(row) for row in rows]
-    grid = Table(box=None, padding=(0, 2, 0, 0), show_edge=False)
-    for at, heading in enumerate(headings):
+def grid(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> Table:
+    """A table with these headings; numbers to the right, None as nothing."""
+    lines = [list(row) for row in rows]
+    made = Table(box=None, padding=(0, 2, 0, 0), show_edge=False)
+    for at, heading in enumerate(columns):
         numbers = any(type(line[at]) is int for line in lines)
-        grid.add_column(heading, justify="right" if numbers else "left", overflow="fold")
+        made.add_column(heading, justify="right" if numbers else "left", no_wrap=True)
     for line in lines:
-        grid.add_row(*(Text("" if cell is None else printable(str(cell))) for cell in line))
-    console = _console(sys.stderr if err else sys.stdout)
+        made.add_row(*(Text("" if cell is None else printable(str(cell))) for cell in line))
+    return made
+
+
+def table(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
+    """Prints a grid as wide as its lines are: nothing is cut, a terminal wraps them."""
+    console = Console(width=10_000, highlight=False)
     with console.capture() as capture:
-        console.print(grid)
-    for text in capture.get().splitlines():
-        click.echo(text.rstrip(), err=err)
+        console.print(grid(columns, rows))
+    for line in capture.get().splitlines():
+        click.echo(line.rstrip())
 
 
 def facts(values: dict[str, object]) -> None:
