@@ -865,14 +865,23 @@ def test_a_file_that_is_not_there(store: KeyStore, tmp_path: Path) -> None:
         store.import_from(tmp_path, WORDS)
 
 
-def test_an_import_may_come_through_a_pipe(stores: Stores, file: Path) -> None:
+def test_an_import_may_come_through_a_pipe(stores: Stores, file: Path, fork: Fork) -> None:
+    """In whatever pieces."""
     store, other = stores(), stores()
     fill(store)
     store.export_to(file, WORDS)
     fifo = file.parent / "fifo"
     os.mkfifo(fifo)
-    with subprocess.Popen(["dd", f"if={file}", f"of={fifo}", "bs=7", "status=none"]):
-        assert other.import_from(fifo, WORDS) == 8
+
+    def write() -> None:
+        data = file.read_bytes()
+        with open(fifo, "wb", buffering=0) as pipe:
+            for at in range(0, len(data), 7):
+                pipe.write(data[at : at + 7])
+
+    child = fork(write)
+    assert other.import_from(fifo, WORDS) == 8
+    child.result()
     assert other == store
 
 
