@@ -189,7 +189,7 @@ def test_the_limit_it_asks_for_is_enough(fork: Fork, stranger: int) -> None:
         locked = third.memory_locked
         for store in (first, second, third):
             store.destroy()
-        return locked and not found
+        return bool(locked and not found)
 
     assert fork(use, uid=stranger).result()
 
@@ -248,7 +248,7 @@ def test_another_users_store_is_not_ours_to_lock(
 
     def use() -> bool:
         with KeyStore.open(key, readonly=True) as reader:
-            return reader.memory_locked
+            return bool(reader.memory_locked)
 
     assert fork(use, uid=nobody).result() is False
     Segment.from_id(store.id).lock_memory()
