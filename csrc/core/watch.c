@@ -70,9 +70,10 @@ static int check_removed(const shk_store *store)
     int rc = shk_segment_stat(store->info.id, &info);
     bool removed = rc == -ENOENT || (rc == 0 && info.mode & SHM_DEST);
     /* In another IPC namespace the id means another segment, or none. */
-    if (removed && shk__ipc_namespace() == store->ipc_namespace)
-        return shk__fail(SHK_E_REMOVED, "%s was removed by hand", store->title);
-    return 0;
+    if (!removed || shk__ipc_namespace() != store->ipc_namespace)
+        return 0;
+    rc = shk__store_check_live(store); /* destroyed just now: the state comes first */
+    return rc < 0 ? rc : shk__fail(SHK_E_REMOVED, "%s was removed by hand", store->title);
 }
 
 /* Only ever raised: to lower it would hide whoever is about to sleep. Pairs with the
