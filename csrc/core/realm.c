@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "error.h"
 #include "host.h"
@@ -46,6 +47,9 @@ static int make_set(struct shk_header_shm *header, uint64_t here, uint64_t seen,
     if (mode != 0600 && mode != 0640)
         return shk__fail(SHK_E_CORRUPT, "the header says the semaphores have mode %04o", mode);
     int rc = shk__set_join(store_id, (mode_t)mode, &set);
+    uid_t owner = shk__load(&header->owner);
+    if (rc == 0 && geteuid() == 0 && owner != 0) /* root came first; its owner is to come in too */
+        rc = shk_semset_set(set.id, owner, getegid(), (mode_t)mode);
     if (rc < 0)
         return rc;
     if (shk__cas64(&header->set, &seen, shk__set_word(here, set.id)))
@@ -77,13 +81,10 @@ int shk__realm_enter(struct shk_header_shm *header, uint64_t *realm, int *set_id
     return rc;
 }
 
-int shk__realm_check(const shk_store *store)
+int shk__realm_left(const shk_store *store)
 {
-    uint64_t realm = shk__load(&shk__header(store)->realm);
-    if (store->realm == 0 || realm == store->realm)
-        return 0;
     return shk__fail(SHK_E_INCOMPATIBLE,
                      "%s was taken over from IPC namespace %u and another boot while this handle "
                      "was open: its writers have other semaphores now; open it anew",
-                     store->title, (uint32_t)realm);
+                     store->title, (uint32_t)shk__load(&shk__header(store)->realm));
 }
