@@ -89,10 +89,10 @@ static int make(const uint8_t store_id[16], int flags, int *id)
     int made = semget(key_of(store_id), SEMAPHORES, IPC_CREAT | flags);
     if (made < 0)
         return shk__fail(-errno,
-                         "semget(key=0x%x, nsems=%u): sysctl kernel.sem limits the semaphores of a "
-                         "set (SEMMSL, its first number), of the host (SEMMNS, the second) and the "
-                         "number of sets (SEMMNI, the fourth)",
-                         (unsigned)key_of(store_id), SEMAPHORES);
+                         "semget(nsems=%u): sysctl kernel.sem limits the semaphores of a set (SEMMSL, "
+                         "its first number), of the host (SEMMNS, the second) and the number of "
+                         "sets (SEMMNI, the fourth)",
+                         SEMAPHORES);
     *id = made;
     return 0;
 }
