@@ -700,6 +700,25 @@ def test_takers_over_that_are_killed(file: Medium, fork: Fork) -> None:
     image.segment.close()
 
 
+def test_root_takes_over_for_the_owner(anonymous: Medium, fork: Fork, nobody: int) -> None:
+    def write(client: str) -> int:
+        with anonymous.open() as mine:
+            mine.put(client, "s", KEY)
+            return mine.owner
+
+    assert fork(lambda: write("first"), uid=nobody).result() == nobody
+    with anonymous.open(readonly=True) as reader:
+        image = Image(reader, anonymous.buffer)
+    reboot(image)
+    assert write("root") == nobody
+    assert fork(lambda: write("again"), uid=nobody).result() == nobody
+    with pytest.raises(PermissionError):
+        fork(lambda: write("stranger"), uid=nobody - 1).result()
+    store = anonymous.open()
+    assert {client for client, _ in store} == {"first", "root", "again"}
+    image.segment.close()
+
+
 def test_half_taken_over(file: Medium) -> None:
     """The realm is this one, the set still of the boot before."""
     store = file.open()

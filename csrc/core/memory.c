@@ -1,11 +1,11 @@
 /* memory.c: how a store is made and found in memory that is the caller's.
  *
- * Such memory can't be removed and made anew, as a segment can (life.c), so its maker can't be
- * condemned: he might live, and store into the next attempt. Instead every maker helps every
+ * Such memory can't be removed and made anew, as a segment can (life.c), so a maker can't be
+ * condemned: it might live, and store into the next attempt. Instead every maker helps every
  * other, and the dead ones too:
  *
  *   each word of the header goes from 0 to its value once, by CAS     settle()
- *   whoever comes later takes what he finds there
+ *   whoever comes later takes what is there
  *   the semaphore set is the same for all                              shk__realm_enter
  *   CAS(state: MAKING -> LIVE)
  *
@@ -14,9 +14,9 @@
  * the date. The rest follows from these. So wherever a maker is killed or stopped, the next
  * one goes on, nobody waits for anybody, and a late store of a slow one finds its word taken.
  *
- * All else that a new store consists of is zeros, and the caller's promise. He gives it once
- * more where he zeroes the memory of a store that was destroyed: handles of that one can't
- * know, and must be gone. So this is nothing that an opener may do for him.
+ * All else that a new store consists of is zeros, and those are the caller's promise. To zero
+ * the memory of a store that was destroyed is the same promise once more: handles of that one
+ * could not tell the next from theirs, and must be gone. So no opener does it by itself.
  */
 #include <errno.h>
 #include <string.h>
@@ -32,6 +32,7 @@
 
 #define POLL (SHK_MILLISECOND / 2)
 #define WORD sizeof(uint64_t)
+#define MAKINGS_MAX 4 /* one is enough, where all keep to the rules */
 
 typedef uint64_t __attribute__((may_alias)) word_t;
 
@@ -227,8 +228,13 @@ static int make_handle(const struct opening *o, bool removed, shk_store **out)
     struct shk__geometry geometry;
     uint64_t realm = 0;
     shk__header_copy(o->header, &header);
+    if (header.layout_version == SHK_LAYOUT_VERSION && header.total_size > o->size)
+        return shk__fail(SHK_E_INCOMPATIBLE,
+                         "the memory has %zu bytes, and the store in it %llu: map all of it", o->size,
+                         (unsigned long long)header.total_size);
     int rc = shk__geometry_read(&header, o->size, &geometry);
-    if (rc == 0 && o->access->store_id && memcmp(o->access->store_id, header.store_id, 16) != 0)
+    const unsigned char *meant = o->access->store_id;
+    if (rc == 0 && meant && memcmp(meant, header.store_id, sizeof header.store_id) != 0)
         rc = shk__fail(SHK_E_REMOVED, "the memory holds another store than the one that is meant");
     int set_id = shk__realm_set(o->header);
     if (rc == 0 && !memory.readonly && !removed)
@@ -284,7 +290,7 @@ static int await_made(const struct opening *o, uint64_t deadline)
         return rc;
     if (shk__monotonic() >= deadline)
         return shk__fail(SHK_E_TIMEOUT, "the store in memory is still being made; if its maker is "
-                                        "dead, create it for writing, which goes on where he ended");
+                                        "dead, create it for writing, which goes on from there");
     struct timespec t = shk__timespec(POLL);
     nanosleep(&t, NULL);
     return 0;
@@ -294,7 +300,7 @@ static int open_or_make(const struct opening *o, shk_store **out)
 {
     const uint64_t deadline = shk__monotonic() + o->access->open_timeout;
     bool made = false;
-    for (;;) {
+    for (int makings = 0; makings < MAKINGS_MAX;) {
         uint64_t state = shk__load(&o->header->state);
         if (state == SHK_STATE_LIVE || state == SHK_STATE_MOVED) /* calls will say where to */
             return open_published(o, made, out);
@@ -302,10 +308,12 @@ static int open_or_make(const struct opening *o, shk_store **out)
             return fail_removed(o);
         if (state != SHK_STATE_MAKING)
             return fail_foreign(o);
+        makings += o->intent != SHK_OPEN;
         int rc = o->intent == SHK_OPEN ? await_made(o, deadline) : make(o, &made);
         if (rc < 0)
             return rc;
     }
+    return shk__fail(SHK_E_CORRUPT, "the state of the store in memory goes back to 0 again and again");
 }
 
 int shk_store_in_memory(enum shk_intent intent, void *base, size_t size,

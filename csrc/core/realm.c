@@ -3,9 +3,12 @@
 
 #include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "error.h"
 #include "host.h"
+
+#define TRIES 4 /* it changes once, where all keep to the rules */
 
 static uint32_t boot_of(uint64_t word)
 {
@@ -22,7 +25,9 @@ int shk__realm_set(const struct shk_header_shm *header)
 static int take_realm(struct shk_header_shm *header, uint64_t here)
 {
     uint64_t realm = shk__load(&header->realm);
-    while (realm != here) {
+    for (int tries = 0; tries < TRIES; tries++) {
+        if (realm == here)
+            return 0;
         if (realm != 0 && boot_of(realm) == boot_of(here))
             return shk__fail(SHK_E_INCOMPATIBLE,
                              "the store in memory lives in IPC namespace %u and this thread is in "
@@ -32,20 +37,25 @@ static int take_realm(struct shk_header_shm *header, uint64_t here)
         if (shk__cas64(&header->realm, &realm, here))
             return 0;
     }
-    return 0;
+    return shk__fail(SHK_E_CORRUPT, "the realm of the store in memory changes again and again");
 }
 
 /* The set, and the CAS that names it. Whoever comes late finds another named, made by who was
  * as late and found ours gone; or ours. */
 static int make_set(struct shk_header_shm *header, uint64_t here, uint64_t seen, int *set_id)
 {
-    uint8_t store_id[16];
+    uint64_t words[2];
+    uint8_t store_id[sizeof words];
     struct shk__set set;
-    memcpy(store_id, header->store_id, sizeof store_id);
+    shk__load_words(words, (const uint64_t *)(const void *)header->store_id, 2);
+    memcpy(store_id, words, sizeof words);
     uint32_t mode = shk__load(&header->mode);
     if (mode != 0600 && mode != 0640)
         return shk__fail(SHK_E_CORRUPT, "the header says the semaphores have mode %04o", mode);
     int rc = shk__set_join(store_id, (mode_t)mode, &set);
+    uid_t owner = shk__load(&header->owner);
+    if (rc == 0 && geteuid() == 0 && owner != 0) /* root came first; its owner is to come in too */
+        rc = shk_semset_set(set.id, owner, getegid(), (mode_t)mode);
     if (rc < 0)
         return rc;
     if (shk__cas64(&header->set, &seen, shk__set_word(here, set.id)))
@@ -77,13 +87,10 @@ int shk__realm_enter(struct shk_header_shm *header, uint64_t *realm, int *set_id
     return rc;
 }
 
-int shk__realm_check(const shk_store *store)
+int shk__realm_left(const shk_store *store)
 {
-    uint64_t realm = shk__load(&shk__header(store)->realm);
-    if (store->realm == 0 || realm == store->realm)
-        return 0;
     return shk__fail(SHK_E_INCOMPATIBLE,
                      "%s was taken over from IPC namespace %u and another boot while this handle "
                      "was open: its writers have other semaphores now; open it anew",
-                     store->title, (uint32_t)realm);
+                     store->title, (uint32_t)shk__load(&shk__header(store)->realm));
 }

@@ -34,6 +34,12 @@ int shk__realm_set(const struct shk_header_shm *header);
 int shk__realm_enter(struct shk_header_shm *header, uint64_t *realm, int *set_id);
 
 /* INCOMPATIBLE where the store was taken to another realm since the handle was opened. */
-int shk__realm_check(const shk_store *store);
+int shk__realm_left(const shk_store *store) __attribute__((cold));
+static inline int shk__realm_check(const shk_store *store)
+{
+    if (SHK__LIKELY(store->realm == 0 || shk__load(&shk__header(store)->realm) == store->realm))
+        return 0;
+    return shk__realm_left(store);
+}
 
 #endif

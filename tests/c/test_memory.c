@@ -120,7 +120,7 @@ static void arguments(void)
     CHECK_EQUAL(store->info.id, -1);
     CHECK_CODE(shk_store_in_memory(SHK_CREATE, map, size, &shape, &store_writing, &other), -EEXIST);
     CHECK_CODE(shk_store_in_memory(SHK_OPEN, map, size - 1, NULL, &store_writing, &other),
-               SHK_E_CORRUPT);
+               SHK_E_INCOMPATIBLE);
     unsigned char stranger[16] = {1};
     struct shk_access access = store_writing;
     access.store_id = stranger;
