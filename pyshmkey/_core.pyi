@@ -1831,8 +1831,8 @@ class KeyStore(MutableMapping[tuple[_Id, _Id], KeyRecord], Buffer):
         """The store, made if need be. However many processes do this, all get the same one.
 
         `memory_lock` is done to a store that is there already, too; where that fails, it is
-        left as it was. IncompatibleStoreError: it is there with another capacity, id_size or key_size.
-        Otherwise as open() and create().
+        left as it was. IncompatibleStoreError: it is there with another capacity, id_size or
+        key_size. Otherwise as open() and create().
         """
 
     @classmethod
@@ -2075,8 +2075,8 @@ class KeyStore(MutableMapping[tuple[_Id, _Id], KeyRecord], Buffer):
 
         Fields and dtype as a view's, numpy.asarray(store): ids are S, keys uint8 arrays
         padded with zeros to key_size, times nanoseconds since the epoch, expires 0: never.
-        It is wiped when it is freed; copies of it are not. Moments and errors as snapshot(). ImportError:
-        NumPy is not installed (pyshmkey[numpy]).
+        It is wiped when it is freed; copies of it are not. Moments and errors as snapshot().
+        ImportError: NumPy is not installed (pyshmkey[numpy]).
         """
 
     @property
