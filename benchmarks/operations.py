@@ -5,10 +5,13 @@ medians are taken over the rounds.
 
 import contextlib
 import gc
+import multiprocessing
 import random
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
 from typing import Any
 
 from sides import SIDES
@@ -25,36 +28,59 @@ OPERATIONS: list[tuple[str, Callable[[Chunks], list[Any]]]] = [
     ("get_many", Chunks.present),
     ("put_many", Chunks.overwriting),
 ]
+MAKERS = dict(OPERATIONS)
 Times = dict[str, dict[str, list[float]]]
 
 
-@contextlib.contextmanager
-def no_collector() -> Iterator[None]:
-    """No side pays for collections that another one's objects caused."""
-    gc.collect()
-    gc.freeze()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
-        gc.unfreeze()
+def serve(side: Callable[[int], Any], pairs: int, link: Connection, inherited: Connection) -> None:
+    """Does one chunk of an operation after the other, and answers how long each took."""
+    inherited.close()  # else there would be no end of file
+    with side(pairs) as table:
+        gc.collect()
+        gc.disable()
+        link.send([name for name, _ in OPERATIONS if hasattr(table, name)])
+        with contextlib.suppress(EOFError):
+            while True:
+                operation, number = link.recv()
+                chunk = MAKERS[operation](Chunks(pairs, (operation, number)))
+                start = time.perf_counter_ns()
+                getattr(table, operation)(chunk)
+                link.send((time.perf_counter_ns() - start) / CHUNK)
 
 
-def time_round(sides: list[Any], pairs: int, number: int, times: Times) -> None:
+class Contestant:
+    """A side in a process of its own: what one frees is not what the next one allocates."""
+
+    def __init__(self, side: Any, pairs: int) -> None:
+        self.name: str = side.name
+        self.link, far_end = Pipe()
+        context = multiprocessing.get_context("fork")
+        self.process = context.Process(target=serve, args=(side, pairs, far_end, self.link))
+        self.process.start()
+        far_end.close()
+        self.operations: list[str] = self.link.recv()
+
+    def __enter__(self) -> "Contestant":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.link.close()
+        self.process.join()
+
+    def time(self, operation: str, number: int) -> float:
+        """Nanoseconds an item of that chunk."""
+        self.link.send((operation, number))
+        return float(self.link.recv())
+
+
+def time_round(sides: list[Contestant], number: int, times: Times) -> None:
     """Nanoseconds an item are added to times[operation][side]."""
     order = random.Random(number)
-    for operation, make in OPERATIONS:
-        chunks = Chunks(pairs, (operation, number))
+    for operation, _ in OPERATIONS:
         for side in order.sample(sides, len(sides)):
-            run = getattr(side, operation, None)
-            if run is None:
-                continue
-            chunk = make(chunks)
-            start = time.perf_counter_ns()
-            run(chunk)
-            elapsed = time.perf_counter_ns() - start
-            times[operation].setdefault(side.name, []).append(elapsed / CHUNK)
+            if operation in side.operations:
+                elapsed = side.time(operation, number)
+                times[operation].setdefault(side.name, []).append(elapsed)
 
 
 def summary(times: dict[str, list[float]]) -> dict[str, float]:
@@ -70,12 +96,11 @@ def measure(pairs: int, rounds: int) -> Iterator[dict[str, Any]]:
     """One line an operation."""
     times: Times = {operation: {} for operation, _ in OPERATIONS}
     with contextlib.ExitStack() as stack:
-        sides = [stack.enter_context(side(pairs)) for side in SIDES]
-        with no_collector():
-            for number in range(-2, rounds):
-                if number == 0:
-                    times = {operation: {} for operation, _ in OPERATIONS}
-                time_round(sides, pairs, number, times)
+        sides = [stack.enter_context(Contestant(side, pairs)) for side in SIDES]
+        for number in range(-2, rounds):
+            if number == 0:
+                times = {operation: {} for operation, _ in OPERATIONS}
+            time_round(sides, number, times)
     for operation, _ in OPERATIONS:
         if "store" in times[operation]:
             yield {"pairs": pairs, "operation": operation, **summary(times[operation])}

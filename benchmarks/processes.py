@@ -5,6 +5,7 @@ each is told what to do and from when to when. A rate counts the timed loops alo
 making of new strings between them.
 """
 
+import contextlib
 import multiprocessing
 import statistics
 import time
@@ -28,7 +29,7 @@ class Attached(Store):
 
 
 def work(connection: Connection, store_id: int, pairs: int, number: int) -> None:
-    """Obeys (name, start, end) until None comes; answers with operations a second."""
+    """Obeys (name, start, end) as long as they come; answers with operations a second."""
     store, table = Attached(store_id, pairs), Dict(pairs)
     chunks = Chunks(pairs, number)
     again = chunks.overwriting()
@@ -39,18 +40,19 @@ def work(connection: Connection, store_id: int, pairs: int, number: int) -> None
         "put": (store.put, lambda: again),
     }
     connection.send(None)
-    while (task := connection.recv()) is not None:
-        name, start, end = task
-        run, make = tasks[name]
-        done, spent = 0, 0.0
-        time.sleep(max(0.0, start - time.monotonic()))
-        while time.monotonic() < end:
-            chunk = make()
-            begun = time.perf_counter()
-            run(chunk)
-            spent += time.perf_counter() - begun
-            done += CHUNK
-        connection.send(done / spent)
+    with contextlib.suppress(EOFError):
+        while True:
+            name, start, end = connection.recv()
+            run, make = tasks[name]
+            done, spent = 0, 0.0
+            time.sleep(max(0.0, start - time.monotonic()))
+            while not done or time.monotonic() < end:
+                chunk = make()
+                begun = time.perf_counter()
+                run(chunk)
+                spent += time.perf_counter() - begun
+                done += CHUNK
+            connection.send(done / spent)
 
 
 class Workers:
@@ -81,7 +83,7 @@ class Workers:
 
     def stop(self) -> None:
         for process, connection in self.workers:
-            connection.send(None)
+            connection.close()
             process.join(10)
             if process.is_alive():
                 process.kill()

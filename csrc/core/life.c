@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "collapse.h"
 #include "error.h"
 #include "host.h"
 #include "removal.h"
@@ -121,7 +122,7 @@ static int attach(int id, bool readonly, const struct shk_address *address,
                            id, (unsigned)c.info.key, c.info.size, HEADER_SIZE);
         if (rc == 0 && !attached) {
             void *address_;
-            rc = shk_segment_attach(id, NULL, readonly ? SHM_RDONLY : 0, &address_);
+            rc = shk__collapse_attach(id, c.info.size, readonly ? SHM_RDONLY : 0, &address_);
             if (rc == 0)
                 c.header = address_;
         }
@@ -239,7 +240,9 @@ static int make_handle(const struct candidate *c, const struct shk_address *addr
     store->base = (unsigned char *)c->header;
     store->geometry = geometry;
     memcpy(store->hash_key, header.hash_key, sizeof store->hash_key);
-    store->ipc_namespace = shk__ipc_namespace();
+    /* The kernel takes 20 us to make a process's first entry in /proc. Who can't write may as
+     * well believe the header: nothing but the time of an end depends on it. */
+    store->ipc_namespace = c->readonly ? header.ipc_namespace : shk__ipc_namespace();
     store->lock_timeout = access->lock_timeout;
     store->info = (struct shk_info){.id = c->info.id,
                                     .semaphore_id = (int)(header.semaphore_id_plus_one - 1),
@@ -257,6 +260,7 @@ static int make_handle(const struct candidate *c, const struct shk_address *addr
                                     .created = header.created};
     memcpy(store->info.store_id, header.store_id, sizeof header.store_id);
     memcpy(store->info.name, header.name, header.name_size);
+    shk__collapse_open(store);
     if (!c->readonly) {
         struct shk__set set;
         shk__set_describe(&set, store->info.semaphore_id, header.store_id);
@@ -360,7 +364,7 @@ static int create_segment(key_t key, const struct shk_address *address,
         return rc;
     rc = lock_memory(id, shape->memory_lock);
     if (rc == 0)
-        rc = shk_segment_attach(id, NULL, 0, &base);
+        rc = shk__collapse_attach(id, g->total_size, 0, &base);
     if (rc < 0) {
         shk_segment_remove(id);
         return vanished(rc); /* removed by somebody: no store of ours was there yet */

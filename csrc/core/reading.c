@@ -5,7 +5,7 @@
 #include "error.h"
 #include "previous.h"
 
-#define AHEAD 8u /* lookups of a batch: see shk_store_get_many */
+#define AHEAD 16u /* lookups of a batch: see shk_store_get_many */
 
 /* A key leaves only into room that holds all of it. */
 static int give(const shk_store *store, const uint64_t *words, const struct shk_record *record,

@@ -36,9 +36,9 @@ void shk__image_fill(const shk_store *store, uint64_t *words, const struct shk__
     memcpy(bytes + SHK_IDS_OFFSET, pair->ids, 2 * g->id_size);
     if (g->id_size % 2) /* the padding that a compiler puts there */
         memset(bytes + g->key_id_offset - 2, 0, 2);
+    words[shk__block_words(store, about->key_length) - 1] = 0; /* what the key leaves of it */
     memcpy(bytes + g->key_id_offset, &about->key_id, 4);
     memcpy(bytes + g->key_offset, key, about->key_length);
-    shk__image_pad(store, words);
     shk__image_set_times(store, words, about->updated, about->expires);
 }
 

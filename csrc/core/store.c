@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/shm.h>
 
+#include "collapse.h"
 #include "error.h"
 #include "host.h"
 #include "move.h"
@@ -105,6 +106,7 @@ void shk__store_end(shk_store *store)
 {
     shk__lock_release(&store->lock);
     shk__tell_waiters(store);
+    shk__collapse(store);
 }
 
 void shk_store_set_lock_timeout(shk_store *store, uint64_t timeout)

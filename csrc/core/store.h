@@ -17,6 +17,7 @@ struct shk_store {
     struct shk__lock lock; /* seat is NULL in a read-only handle */
     uint64_t lock_timeout; /* atomic */
     struct shk_info info;
+    uint64_t collapse_at; /* atomic: a high-water mark, of collapse.h */
     uint64_t ipc_namespace; /* where the handle was opened, so where the store was made */
 };
 
