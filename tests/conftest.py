@@ -29,6 +29,7 @@ T = TypeVar("T")
 CLONE_NEWIPC = 0x08000000
 SHM_DEST = 0o1000
 NOBODY = 65534
+CAP_IPC_LOCK = 14
 CHILD_SECONDS = 60
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -40,6 +41,19 @@ def unshare_ipc() -> bool:
 
 
 own_namespace = unshare_ipc()
+
+
+def may_lock() -> bool:
+    """CAP_IPC_LOCK, which root in a container often lacks."""
+    status = Path("/proc/self/status").read_text()
+    (capabilities,) = (line.split()[1] for line in status.splitlines() if line[:7] == "CapEff:")
+    return bool(int(capabilities, 16) >> CAP_IPC_LOCK & 1)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Under a limit, that large stores are not locked says nothing of the code."""
+    if not may_lock():
+        config.addinivalue_line("filterwarnings", "ignore:the keys of store .* may reach swap")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, Literal, TypeVar
 
 import pytest
-from conftest import Fork, Stores, ipc_table, unchanged
+from conftest import Fork, Stores, ipc_table, may_lock, unchanged
 
 from pyshmkey import KeyStore, Segment, StoreWarning
 
@@ -21,6 +21,9 @@ KIB = 1024
 SHM_LOCKED = 0o2000
 LARGE = 100_000  # pairs: 20 MB
 MIDDLING = 10_000  # 2 MB, which a hard limit is likely to allow
+
+
+unlimited = pytest.mark.skipif(not may_lock(), reason="only CAP_IPC_LOCK locks whatever the limit")
 
 
 def row_of(store: KeyStore) -> dict[str, str]:
@@ -55,7 +58,7 @@ def create(capacity: int = 100, **options: Any) -> Callable[[], KeyStore]:
 # With the right to lock
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may lock whatever the limit")
+@unlimited
 def test_by_default_it_is_locked(stores: Stores) -> None:
     for options in ({}, {"memory_lock": "try"}, {"memory_lock": "require"}):
         store = stores(LARGE, **options)
@@ -81,7 +84,7 @@ def test_it_tells_the_truth_at_the_moment(stores: Stores) -> None:
         store.memory_locked = False  # type: ignore[misc]
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may lock whatever the limit")
+@unlimited
 def test_the_lock_takes_no_memory(stores: Stores) -> None:
     """SHM_LOCK doesn't bring in pages that nobody has touched."""
     store = stores(1_000_000, memory_lock="require")
@@ -209,6 +212,7 @@ def test_twenty_megabytes_are_above_the_usual_limit(fork: Fork, stranger: int) -
 
 def test_a_warning_made_an_exception_leaves_nothing(fork: Fork, stranger: int, key: int) -> None:
     def use() -> None:
+        warnings.simplefilter("error")
         for name in (None, key):
             with unchanged(), pytest.raises(StoreWarning, match="may reach swap"):
                 KeyStore.create(name, 100)

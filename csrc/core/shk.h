@@ -218,13 +218,10 @@ struct shk_address {
 
 /* Whether a store's pages are kept out of swap (SHM_LOCK): from before its first key is
  * written, and those that are not there yet too, without bringing them in. The lock counts
- * the whole segment against RLIMIT_MEMLOCK of the user, unless CAP_IPC_LOCK is had. */
-enum shk_memory_lock {
-    SHK_MEMORY_LOCK_TRY, /* shk_store_memory_locked tells what came of it, */
-                         /* and shk_store_lock_memory, if nothing did, why */
-    SHK_MEMORY_LOCK_REQUIRE, /* else there is no store: -ENOMEM, -EPERM */
-    SHK_MEMORY_LOCK_OFF,
-};
+ * the whole segment against RLIMIT_MEMLOCK of the user, unless CAP_IPC_LOCK is had.
+ * TRY: where it is refused there is a store all the same; shk_store_memory_locked tells,
+ * and shk_store_lock_memory says why. REQUIRE: then -ENOMEM or -EPERM, and no store. */
+enum shk_memory_lock { SHK_MEMORY_LOCK_TRY, SHK_MEMORY_LOCK_REQUIRE, SHK_MEMORY_LOCK_OFF };
 
 /* What to create. Zero id_size, key_size: the defaults. mode: 0600, or 0640 for
  * readers of the group; anything else is refused. memory_lock is done to an existing store
