@@ -17,6 +17,7 @@ import pprint
 import reprlib
 import resource
 import secrets
+import tempfile
 import time
 import traceback
 import warnings
@@ -238,7 +239,17 @@ WRONG: dict[str, Call] = {
     "a record's bytes": lambda s, h: bytes(s[PAIR]),
     "a record to pack": lambda s, h: b"".join([s[PAIR]]),
     "a record as a number": lambda s, h: int(s[PAIR]),
+    "export_to nowhere": lambda s, h: s.export_to("/nonexistent/file", h.key),
+    "export_to as passphrase": lambda s, h: s.export_to("file", list(h.key)),
+    "import_from nowhere": lambda s, h: s.import_from("/nonexistent/file", h.key),
+    "import_from with another passphrase": lambda s, h: import_wrongly(s, h),
 }
+
+
+def import_wrongly(store: KeyStore, holder: Holder) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        store.export_to(f"{folder}/file", holder.key)
+        store.import_from(f"{folder}/file", holder.key[::-1])
 
 
 def broken(holder: Holder) -> Iterator[tuple[str, str, bytes]]:
@@ -334,6 +345,13 @@ def closed(store: KeyStore, holder: Holder) -> None:
     store.put(*PAIR, holder.key)
 
 
+def no_export(store: KeyStore, holder: Holder) -> None:
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(holder.key * 9)
+        file.flush()
+        store.import_from(file.name, holder.key)
+
+
 RAISED: dict[str, Call] = {
     "StoreFullError": lambda s, h: [s.put(f"{i}", "s", h.key) for i in range(99)],
     "PairExistsError": lambda s, h: s.put(*PAIR, h.key, if_absent=True),
@@ -348,6 +366,7 @@ RAISED: dict[str, Call] = {
     "InsecureStoreError": insecure,
     "ReadOnlyError": lambda s, h: KeyStore.from_id(s.id, readonly=True).put(*PAIR, h.key),
     "ChangesLostError": lose_changes,
+    "ExportFileError": no_export,
     "ValueError": closed,
 }
 # Of a thousand writers, and of writers that never pause: their messages have numbers only.
