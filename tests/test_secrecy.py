@@ -239,6 +239,9 @@ WRONG: dict[str, Call] = {
     "a record's bytes": lambda s, h: bytes(s[PAIR]),
     "a record to pack": lambda s, h: b"".join([s[PAIR]]),
     "a record as a number": lambda s, h: int(s[PAIR]),
+    "in_buffer": lambda s, h: KeyStore.in_buffer(h.key),
+    "in_buffer as capacity": lambda s, h: KeyStore.in_buffer(bytearray(h.key * 99), h.key),
+    "size_for": lambda s, h: KeyStore.size_for(h.key),
     "export_to nowhere": lambda s, h: s.export_to("/nonexistent/file", h.key),
     "export_to as passphrase": lambda s, h: s.export_to("file", list(h.key)),
     "import_from nowhere": lambda s, h: s.import_from("/nonexistent/file", h.key),
@@ -347,7 +350,7 @@ def closed(store: KeyStore, holder: Holder) -> None:
 
 def no_export(store: KeyStore, holder: Holder) -> None:
     with tempfile.NamedTemporaryFile() as file:
-        file.write(holder.key * 9)
+        file.write(b"no export" * 9)
         file.flush()
         store.import_from(file.name, holder.key)
 
