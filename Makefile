@@ -12,7 +12,7 @@ help:
 	@echo 'make bench     every operation beside a dict and LMDB: 3 to 5 minutes'
 	@echo 'make bench-segment, make bench-family  beside sysv_ipc; ways between two processes'
 	@echo 'make guard     instruction counts beside those that are kept (needs valgrind)'
-	@echo 'make prove     the long kill runs: about 5 minutes'
+	@echo 'make prove     the long runs of kills and of attacks: about 20 minutes'
 	@echo 'make lint      gcc and clang warnings, ruff, mypy, stubtest'
 	@echo 'make clean     removes what was built, and .venv'
 
@@ -41,7 +41,9 @@ guard:
 
 prove: $(VENV)/test
 	$(MAKE) --no-print-directory -C tests/crash prove
-	$(BIN)/python -m pytest --full tests/test_oracle.py tests/test_races.py tests/test_model.py
+	$(MAKE) --no-print-directory -C tests/hostile prove
+	$(BIN)/python -m pytest --full tests/test_oracle.py tests/test_races.py tests/test_model.py \
+	    tests/test_hostile.py
 
 lint: $(VENV)/lint
 	tools/lint.sh $(BIN)
@@ -53,6 +55,7 @@ $(VENV)/%: $(SOURCES)
 clean:
 	$(MAKE) --no-print-directory -C csrc clean
 	$(MAKE) --no-print-directory -C tests/crash clean
+	$(MAKE) --no-print-directory -C tests/hostile clean
 	rm -rf $(VENV) build dist *.egg-info pyshmkey/_core.*.so pyshmkey/include pyshmkey/lib
 
 .PHONY: help demo test test-all bench bench-segment bench-family guard prove lint clean

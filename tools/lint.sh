@@ -8,7 +8,7 @@ for compiler in gcc clang; do
         echo "lint: $compiler is not installed (apt install $compiler)" >&2
         exit 1
     fi
-    for file in csrc/core/*.c tests/c/*.c tests/crash/*.c benchmarks/guard/*.c examples/c/*.c csrc/binding/*.c; do
+    for file in csrc/core/*.c tests/c/*.c tests/crash/*.c tests/hostile/*.c benchmarks/guard/*.c examples/c/*.c csrc/binding/*.c; do
         [ -e "$file" ] || continue
         "$compiler" -std=gnu11 -D_GNU_SOURCE -fsyntax-only -Wall -Wextra -Wconversion -Werror \
             -Icsrc/core -Itests/c -isystem "$include" "$file"

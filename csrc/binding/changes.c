@@ -175,7 +175,7 @@ PyObject *keystore_changes(PyObject *self, PyObject *const *args, Py_ssize_t cou
                            PyObject *keywords)
 {
     PyObject *a[1];
-    uint64_t since, now;
+    uint64_t since = 0, now = 0;
     if (bind(&changes_signature, args, count, keywords, a) < 0)
         return NULL;
     if (a[0] == Py_None)
@@ -183,6 +183,8 @@ PyObject *keystore_changes(PyObject *self, PyObject *const *args, Py_ssize_t cou
     shk_store *store = since_open(self, a[0], &since, &now);
     PyObject *list = store ? PyList_New(0) : NULL;
     int rc = list ? 1 : 0;
+    if (now > since + SHK_RING) /* the first batch says that they are lost; and there is an end */
+        now = since + SHK_RING;
     while (rc > 0) {
         struct shk_change batch[BATCH];
         uint64_t left = now > since ? now - since : 0;

@@ -5,6 +5,10 @@
 
 #include <string.h>
 
+/* Of calls that try again where another process was faster. A living store never comes near
+ * it; a damaged one may show a pair in one way and not in the other for ever. */
+#define TRIES_MAX 100
+
 /* ----------------------------------------------------------------- lookups -- */
 
 /* Borrowed references to the two ids. */
@@ -220,8 +224,11 @@ PyObject *keystore_setdefault(PyObject *self, PyObject *const *args, Py_ssize_t 
     if (bind(&setdefault_signature, args, count, keywords, a) < 0)
         return NULL;
     /* Until one of the two meets no other process's deletion or insertion in between. */
-    while (!(record = look_up(self, a[0], &absent)) && absent) {
+    for (int tries = 0; !(record = look_up(self, a[0], &absent)) && absent; tries++) {
         PyErr_Clear();
+        if (tries == TRIES_MAX)
+            return errors_format(state_of(self), SHK_E_BUSY,
+                                 "setdefault(): the pair came and went %d times", TRIES_MAX);
         if (put_value(self, a[0], a[1], SHK_IF_ABSENT) == 0)
             continue;
         if (!PyErr_ExceptionMatches(state_of(self)->exceptions[ERROR_EXISTS]))
@@ -243,8 +250,10 @@ PyObject *keystore_update(PyObject *self, PyObject *other)
 /* ----------------------------------------------------------------- emptying -- */
 
 /* The ids of some pair, copied: other threads may use the cursor meanwhile. 1, 0 or a code.
- * The cursor stays between calls, or each would begin with the buckets emptied before. */
-static int next_to_pop(KeyStore *self, const shk_store *store, char *room, struct shk_pair *out)
+ * The cursor stays between calls, or each would begin with the buckets emptied before.
+ * *passes grows with each that ends. */
+static int next_to_pop(KeyStore *self, const shk_store *store, char *room, struct shk_pair *out,
+                       int *passes)
 {
     for (int round = 0; round < 2; round++) {
         int rc = self->pop_cursor ? 0 : shk_cursor_open(store, &self->pop_cursor);
@@ -260,6 +269,7 @@ static int next_to_pop(KeyStore *self, const shk_store *store, char *room, struc
             return rc;
         shk_cursor_close(self->pop_cursor);
         self->pop_cursor = NULL;
+        ++*passes;
     }
     return 0;
 }
@@ -270,19 +280,24 @@ PyObject *keystore_popitem(PyObject *self, PyObject *nothing)
     char room[2 * SHK_ID_SIZE_MAX];
     struct shk_pair ids;
     PyObject *record;
-    int rc;
+    int rc, passes = 0;
     do {
         const shk_store *store = keystore_opened(self);
         if (!store)
             return NULL;
-        rc = next_to_pop((KeyStore *)self, store, room, &ids);
+        rc = next_to_pop((KeyStore *)self, store, room, &ids, &passes);
         if (rc == 0) {
             PyErr_SetString(PyExc_KeyError, "popitem(): the store is empty");
             return NULL;
         }
         if (rc > 0)
             rc = take(self, &ids, &record);
-    } while (is_absent(rc));
+    } while (is_absent(rc) && passes < TRIES_MAX);
+    if (is_absent(rc))
+        return errors_format(state_of(self), SHK_E_BUSY,
+                             "popitem(): whichever pair was met, it was gone, %d times all through "
+                             "the store: if no other process empties it, verify it",
+                             TRIES_MAX);
     if (rc < 0)
         return PyErr_Occurred() ? NULL : errors_raise(state_of(self), rc);
     return Py_BuildValue("((NN)N)", keyrecord_id(ids.client), keyrecord_id(ids.server), record);

@@ -114,7 +114,11 @@ int shk_cursor_next(shk_cursor *cursor, struct shk_pair *out)
     }
     const size_t size = cursor->id_size;
     const char *client = (const char *)cursor->ids + cursor->next++ * 2 * size;
-    *out = (struct shk_pair){{client, strnlen(client, size - 1)},
-                             {client + size, strnlen(client + size, size - 1)}};
+    const struct shk_pair pair = {{client, strnlen(client, size - 1)},
+                                  {client + size, strnlen(client + size, size - 1)}};
+    if (pair.client.size == 0 || pair.server.size == 0)
+        return shk__fail(SHK_E_CORRUPT, "a record of home bucket %u has an empty id",
+                         cursor->home - 1);
+    *out = pair;
     return 1;
 }

@@ -151,13 +151,12 @@ static void find_slots(struct repair *r)
 
 /* --------------------------------------------------------------- restoring -- */
 
-/* Takes the entry away: what it named is freed with all that nobody keeps. */
+/* Takes the entry away that was seen to name the slot: it is freed with all that nobody keeps. */
 static void forget(struct repair *r, enum shk_drop why, const struct shk__query *query,
-                   uint64_t target)
+                   uint64_t target, uint32_t number)
 {
-    uint64_t *at = shk__entry_at(r->store, target);
-    uint32_t number = shk__entry_slot(shk__load(at)), bucket = query->home;
-    shk__store(at, 0);
+    uint32_t bucket = query->home;
+    shk__store(shk__entry_at(r->store, target), 0);
     drop(r, why, number);
     r->fates[number] = DROPPED;
     r->kept--;
@@ -176,15 +175,19 @@ static bool is_newer_than(const struct repair *r, uint32_t number)
                                          : here.key_id > there.key_id;
 }
 
-/* Two entries of one pair: a search finds one of them only. */
-static void drop_twin(struct repair *r, uint64_t target, const struct shk__query *query)
+/* Two entries of one pair, this one naming the slot: a search finds one of them only. */
+static void drop_twin(struct repair *r, uint64_t target, uint32_t number,
+                      const struct shk__query *query)
 {
     struct shk__place place;
     if (shk__index_find_locked(r->store, query, &place) < 0 || place.target == target ||
         !place.word)
         return;
-    bool newer = is_newer_than(r, shk__entry_slot(place.word));
-    forget(r, SHK_DROP_twin, query, newer ? place.target : target);
+    uint32_t other = shk__entry_slot(place.word);
+    if (is_newer_than(r, other))
+        forget(r, SHK_DROP_twin, query, place.target, other);
+    else
+        forget(r, SHK_DROP_twin, query, target, number);
 }
 
 static void drop_twins(struct repair *r)
@@ -201,7 +204,7 @@ static void drop_twins(struct repair *r)
             for (unsigned way = 0; way < SHK_WAYS; way++) {
                 place.target = (uint64_t)bucket * SHK_WAYS + way;
                 if (shk__entry_slot(shk__load(shk__entry_at(r->store, place.target))) == number)
-                    drop_twin(r, place.target, &query);
+                    drop_twin(r, place.target, number, &query);
             }
             if (shk__load(&shk__bucket(r->store, bucket)->overflow) == 0)
                 break;
@@ -219,7 +222,7 @@ static void restore(struct repair *r, uint32_t number)
     int rc = shk__index_find_locked(store, &query, &place);
     if (rc == 0 && place.word && r->fates[shk__entry_slot(place.word)] == RESTORED &&
         is_newer_than(r, shk__entry_slot(place.word))) {
-        forget(r, SHK_DROP_twin, &query, place.target);
+        forget(r, SHK_DROP_twin, &query, place.target, shk__entry_slot(place.word));
         place.word = 0;
     }
     if (rc < 0 || place.word) {
@@ -287,7 +290,7 @@ static void forget_some(struct repair *r, enum shk_drop why, uint64_t limit,
         shk__query_of_image(r->store, r->words, &query);
         if (is_chosen(r, &query) && shk__index_find_locked(r->store, &query, &place) == 0 &&
             place.word)
-            forget(r, why, &query, place.target);
+            forget(r, why, &query, place.target, shk__entry_slot(place.word));
     }
 }
 
@@ -337,7 +340,7 @@ static void rebuild_slots(struct repair *r)
     for (uint32_t number = 0; number < r->slots; number++) {
         uint64_t generation = shk__load(&slot_of(r, number)->generation);
         bool sound = load_sound(r, number);
-        if (stands(r, number)) {
+        if (stands(r, number) && sound) { /* still: a foreign process may write meanwhile */
             r->report.kept++;
             r->report.restored += r->fates[number] == RESTORED;
             count_record(r);
@@ -438,7 +441,7 @@ int shk_store_repair(shk_store *store, struct shk_repair_report *out)
 {
     struct shk_repair_report report = {0};
     if (store->info.readonly)
-        return shk__fail(SHK_E_READONLY, "store %d was opened read-only", store->info.id);
+        return shk__fail(SHK_E_READONLY, "%s was opened read-only", store->title);
     int rc = shk__store_begin(store);
     if (rc == SHK_E_CORRUPT) { /* a journal or a lock word that can't be */
         rc = shk__store_begin_damaged(store);

@@ -195,6 +195,21 @@ static void it_ends_with_its_store(void)
     shk_store_close(store);
 }
 
+/* No call takes such an id, so none gives it. */
+static void a_record_without_an_id_is_damage(void)
+{
+    shk_store *store = store_make(5, 0, 0); /* one bucket, everybody's home */
+    shk_cursor *cursor;
+    struct shk_pair pair;
+    CHECK_CODE(put(store, "a", "key"), 0);
+    uint32_t slot = shk__entry_slot(place_of(store, "a", 0).word);
+    ((char *)shk__slot(store, slot))[SHK_IDS_OFFSET] = 0;
+    CHECK_CODE(shk_cursor_open(store, &cursor), 0);
+    CHECK_CODE(shk_cursor_next(cursor, &pair), SHK_E_CORRUPT);
+    shk_cursor_close(cursor);
+    store_end(store);
+}
+
 int main(int argc, char **argv)
 {
     static const struct test tests[] = {
@@ -203,6 +218,7 @@ int main(int argc, char **argv)
         TEST(beside_writers),
         TEST(a_pair_that_moves_comes_once),
         TEST(it_ends_with_its_store),
+        TEST(a_record_without_an_id_is_damage),
     };
     return TEST_MAIN(argc, argv, tests);
 }

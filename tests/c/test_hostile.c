@@ -111,7 +111,7 @@ static void choose_clients(void)
 static void open_other(void)
 {
     struct shk_address address = {.key = IPC_PRIVATE};
-    struct shk_shape shape = {CAPACITY, 0, KEY_SIZE, 0600};
+    struct shk_shape shape = {CAPACITY, 0, KEY_SIZE, 0600, SHK_MEMORY_LOCK_TRY};
     struct shk_info info;
     CHECK_CODE(shk_store_open(SHK_CREATE, &address, &shape, &access_, &other), 0);
     shk_store_info(other, &info);
@@ -127,7 +127,7 @@ static void open_other(void)
 static void open_store(void)
 {
     struct shk_address address = {.key = IPC_PRIVATE};
-    struct shk_shape shape = {CAPACITY, 0, KEY_SIZE, 0600};
+    struct shk_shape shape = {CAPACITY, 0, KEY_SIZE, 0600, SHK_MEMORY_LOCK_TRY};
     struct shk_info info;
     CHECK_CODE(shk_store_open(SHK_CREATE, &address, &shape, &access_, &writer), 0);
     shk_store_info(writer, &info);
@@ -579,7 +579,7 @@ static void foreign_sets(void)
         struct shk_header_shm *header = (struct shk_header_shm *)damaged;
         const uint32_t ids[] = {(uint32_t)bystanders.sets[0], (uint32_t)bystanders.sets[1],
                                 UINT32_MAX, INT32_MAX, UINT32_C(0x80000000), 0};
-        header->semaphore_id_plus_one = ids[i % 6] + 1;
+        header->set = ids[i % 6] + 1;
         const uint64_t states[] = {SHK_STATE_LIVE, SHK_STATE_MAKING, SHK_STATE_DEAD,
                                    SHK_STATE_REMOVED, SHK_STATE_MOVED};
         header->state = states[i / 6 % 5];
@@ -614,9 +614,59 @@ static void damaged_state(void)
     finish();
 }
 
+/* Two entries of one pair, each with a record. */
+static void make_twins(void)
+{
+    uint64_t *entries = shk__bucket(writer, 0)->entries;
+    uint64_t *from = (uint64_t *)shk__slot(writer, shk__entry_slot(entries[0]));
+    uint64_t *to = (uint64_t *)shk__slot(writer, shk__entry_slot(entries[1]));
+    memcpy(to + 1, from + 1, writer->geometry.record_size - 8);
+    entries[1] = shk__entry(shk__entry_slot(entries[1]), to[0], shk__entry_tag(entries[0]));
+}
+
+/* Until it is killed: slots that are sound now and then, and entries that now and then name
+ * a slot far beyond the last. */
+static _Noreturn void flip_records_and_entries(void)
+{
+    uint64_t *entries = shk__bucket(writer, 0)->entries;
+    const uint64_t twins[] = {entries[0], entries[1]}, far = UINT64_C(0xFFFFFFFF) << 32;
+    const size_t last = writer->geometry.record_size / 8 - 1;
+    for (uint32_t i = 0;; i++) {
+        uint64_t *slot = (uint64_t *)shk__slot(writer, i % SLOTS);
+        uint64_t length = shk__load(&slot[1]);
+        shk__store(&slot[last], 1);
+        shk__store(&slot[1], length | INT32_MAX);
+        for (int n = 0; n < 8; n++) {
+            shk__store(&entries[n % 2], twins[n % 2] | far);
+            shk__store(&entries[n % 2], twins[n % 2]);
+        }
+        shk__store(&slot[1], length);
+    }
+}
+
+/* What repair has checked may be another thing when it is used. */
+static void repair_beside_changes(void)
+{
+    start();
+    make_twins();
+    memcpy(image, bytes, size);
+    pid_t hostile = test_fork();
+    if (hostile == 0)
+        flip_records_and_entries();
+    for (uint64_t end = shk__monotonic() + SHK_SECOND; shk__monotonic() < end;) {
+        struct shk_repair_report report;
+        memcpy(bytes, image, size);
+        check_code("repair", shk_store_repair(writer, &report));
+    }
+    test_kill(hostile);
+    memcpy(bytes, image, size);
+    finish();
+}
+
 int main(int argc, char **argv)
 {
     static const struct test tests[] = {TEST(each_byte), TEST(random_words), TEST(random_journals),
-                                        TEST(foreign_sets), TEST(damaged_state)};
+                                        TEST(foreign_sets), TEST(damaged_state),
+                                        TEST(repair_beside_changes)};
     return TEST_MAIN(argc, argv, tests);
 }
