@@ -1,6 +1,7 @@
 """The C part of pyshmkey: types, units and errors of each call."""
 
 from collections.abc import (
+    Callable,
     ItemsView,
     Iterable,
     Iterator,
@@ -66,6 +67,9 @@ class CorruptStoreError(Error):
 class IncompatibleStoreError(Error):
     """The segment is not a store, or not one this build can use."""
 
+class StoreWarning(RuntimeWarning):
+    """A store was made, but is less safe than it should be; the message says how to mend it."""
+
 class InsecureStoreError(Error, PermissionError):
     """The segment's owner, creator or mode can't be trusted."""
 
@@ -77,6 +81,9 @@ class TooManyWritersError(Error):
 
 class ChangesLostError(Error):
     """More changes happened than the store remembers: read it anew."""
+
+class ExportFileError(Error, ValueError):
+    """The file is no export, was altered, or was made with another passphrase."""
 
 class StoreBusyError(Error):
     """Writers never paused for long enough to check the store."""
@@ -1624,6 +1631,47 @@ class Bell:
         """Closes the descriptor; nothing if that was done."""
 
 @final
+class Packer:
+    """The unexpired records of a store as they were at one moment, as bytes."""
+
+    def __new__(cls, store: KeyStore) -> Self: ...
+    def pack_into(self, buffer: Buffer, /) -> int:
+        """Writes as many of the next records as fit; returns the bytes used, 0 at the end."""
+
+    def close(self) -> None:
+        """Wipes the records."""
+
+    @property
+    def count(self) -> int:
+        """How many records there are."""
+
+    @property
+    def packed(self) -> int:
+        """How many of them were packed."""
+
+    @property
+    def last_key_id(self) -> int:
+        """The store's counter of key ids."""
+
+@final
+class Unpacker:
+    """Gathers packed records for a store, and checks each against it."""
+
+    def __new__(cls, store: KeyStore, existing: str) -> Self: ...
+    def unpack(self, buffer: Buffer, /) -> None:
+        """Copies the records in the buffer, but for expired ones."""
+
+    def put(self, last_key_id: int, /) -> int:
+        """Puts all of them under one lock, or none; returns how many. It is empty afterwards."""
+
+    def close(self) -> None:
+        """Wipes the records."""
+
+    @property
+    def count(self) -> int:
+        """How many records there were, expired ones too."""
+
+@final
 class StoreStats(structseq[int], tuple[int, ...]):
     """Counters of a store, for all processes since its creation."""
 
@@ -1718,10 +1766,11 @@ class RepairReport(structseq[Any], tuple[int, int, dict[str, tuple[int, int]]]):
 class KeyStore(MutableMapping[tuple[_Id, _Id], KeyRecord], Buffer):
     """A table of keyed records in System V shared memory, shared by processes.
 
-    Made by create(), open(), open_or_create() and from_id(). Any number of threads may
-    use one handle, and a forked child its parent's. Reads wait for nobody, whatever
-    writers do. Each write is one commit: a process killed at any instant leaves the old
-    record or the new one. Replaced and deleted keys are zeroed before the call returns.
+    Made by create(), open(), open_or_create() and from_id(), or by in_buffer() in other
+    memory. Any number of threads may use one handle, and a forked child its parent's. Reads
+    wait for nobody, whatever writers do. Each write is one commit: a process killed at any
+    instant leaves the old record or the new one. Replaced and deleted keys are zeroed before
+    the call returns.
 
     Every call below, on any handle: ValueError if it is closed, StoreRemovedError if the
     store was removed, StoreMovedError if copy_to() moved it, CorruptStoreError if it meets
@@ -1760,6 +1809,7 @@ class KeyStore(MutableMapping[tuple[_Id, _Id], KeyRecord], Buffer):
         id_size: SupportsIndex = 12,
         key_size: SupportsIndex = 128,
         mode: SupportsIndex = 0o600,
+        memory_lock: Literal["try", "require", "off", False] = "try",
         timeout: float = 2.0,
         lock_timeout: float = 5.0,
     ) -> KeyStore:
@@ -1769,8 +1819,14 @@ class KeyStore(MutableMapping[tuple[_Id, _Id], KeyRecord], Buffer):
         a private store that others open by its id. `capacity`: 1 to 2**32 - 256; unused
         room takes no memory. `id_size`: 2 to 256 bytes, one of them for the closing NUL.
         `key_size`: the longest key, 1 to 65,536 bytes. `mode`: 0o600, or 0o640 for readers
-        of the group. `timeout`: seconds to wait for a store under this name that another
+        of the group. `memory_lock`: whether its pages are kept out of swap (SHM_LOCK, which
+        takes no page for itself); "try" warns with StoreWarning where RLIMIT_MEMLOCK, which
+        counts the whole segment, doesn't allow it, and "require" raises: ENOMEM or EPERM,
+        and no store. `timeout`: seconds to wait for a store under this name that another
         process is still making; then that one is replaced. `lock_timeout`: see there.
+
+        StoreWarning also where kernel.shm_rmid_forced is set: then the store goes with its
+        last handle. If a filter makes an exception of the warning, there is no store.
 
         FileExistsError: there is a store, or something else, already. OSError (EINVAL,
         ENOSPC, ENOMEM): a limit of the kernel, named with its value. ValueError: an
@@ -1783,16 +1839,19 @@ class KeyStore(MutableMapping[tuple[_Id, _Id], KeyRecord], Buffer):
         name_or_key: _Id | SupportsIndex,
         *,
         readonly: bool = False,
-        owner: SupportsIndex | None = None,
-        trust: Iterable[SupportsIndex] = (),
+        owner: SupportsIndex | str | None = None,
+        trust: Iterable[SupportsIndex | str] = (),
         timeout: float = 2.0,
         lock_timeout: float = 5.0,
     ) -> KeyStore:
         """An existing store.
 
-        `owner`: the uid whose name it is, if not the caller's; that uid is trusted then.
-        `trust`: further uids, beside the caller's and root, that may own the segment.
-        `timeout`: seconds to wait for a store that is still being made.
+        `owner`: the uid, or the name of the user, whose name it is, if not the caller's; that
+        user is trusted then. `trust`: further uids or names of users, beside the caller and
+        root, that may own the segment. `timeout`: seconds to wait for a store that is still
+        being made.
+
+        LookupError: there is no user of that name.
 
         FileNotFoundError: there is none, or one that its creator never finished (it is
         removed). InsecureStoreError: its owner, creator or mode can't be trusted; nothing
@@ -1811,13 +1870,15 @@ class KeyStore(MutableMapping[tuple[_Id, _Id], KeyRecord], Buffer):
         id_size: SupportsIndex = 12,
         key_size: SupportsIndex = 128,
         mode: SupportsIndex = 0o600,
+        memory_lock: Literal["try", "require", "off", False] = "try",
         timeout: float = 2.0,
         lock_timeout: float = 5.0,
     ) -> KeyStore:
         """The store, made if need be. However many processes do this, all get the same one.
 
-        IncompatibleStoreError: it is there with another capacity, id_size or key_size.
-        Otherwise as open() and create().
+        `memory_lock` is done to a store that is there already, too; where that fails, it is
+        left as it was. IncompatibleStoreError: it is there with another capacity, id_size or
+        key_size. Otherwise as open() and create().
         """
 
     @classmethod
@@ -1826,11 +1887,73 @@ class KeyStore(MutableMapping[tuple[_Id, _Id], KeyRecord], Buffer):
         shmid: SupportsIndex,
         *,
         readonly: bool = False,
-        trust: Iterable[SupportsIndex] = (),
+        trust: Iterable[SupportsIndex | str] = (),
         timeout: float = 2.0,
         lock_timeout: float = 5.0,
     ) -> KeyStore:
         """An existing store by its segment's id; errors as open()."""
+
+    @classmethod
+    def in_buffer(
+        cls,
+        buffer: Buffer,
+        capacity: SupportsIndex | None = None,
+        *,
+        id_size: SupportsIndex | None = None,
+        key_size: SupportsIndex | None = None,
+        readonly: bool | None = None,
+        timeout: float = 2.0,
+        lock_timeout: float = 5.0,
+    ) -> KeyStore:
+        """The store in memory that another object lends, instead of a segment.
+
+        `buffer`: an anonymous mmap that forked children inherit, the buf of a
+        multiprocessing.shared_memory.SharedMemory, a mapped file; C-contiguous, beginning
+        at a multiple of 8. It must be shared memory: what fork copies is two stores. If it
+        is zeroed, a new store is made in it, else the one there is opened. Any number of
+        processes may do so at once; where one is killed before it is done, the next goes
+        on. `capacity`, `id_size`, `key_size`: of a new store, by default the most pairs
+        that fit (size_for() tells the bytes), 12 and 128; of an existing one they must
+        be the same where they are given. `readonly`: None is as the buffer is; a read-only
+        handle opens only. `timeout`: how long that one waits for a store in the making.
+
+        The buffer stays exported until close(), so that closing an mmap or SharedMemory
+        raises BufferError meanwhile. `id` and `key` are None. Such a store can't be pickled:
+        pass on what names the memory. Nobody's uid or mode is checked: whoever can write
+        the memory can change any key, and who lent it vouches for that; writers must be of
+        one user, or root, as its semaphores have mode 0600.
+
+        Who writes is known by semaphores of the kernel, which have a meaning in one IPC
+        namespace, until the next boot. In another namespace (a container) of the same boot
+        only read-only handles are opened. A file that is mapped after a reboot is taken over
+        by the first opener's namespace; an operation that was in progress is finished or
+        undone as after a kill. A boot is known by its boot_id: where a container has one of
+        its own (systemd-nspawn), don't share the file with it.
+
+        destroy() wipes the store and removes its semaphores, which stay until the next boot
+        if nobody calls it, even when the memory is gone. The memory then raises
+        StoreRemovedError to all who open it, until it is zeroed; zero it only when all
+        handles are closed.
+
+        Killed processes lose nothing; a crash of the kernel or of the power may leave the
+        pages of a file half written, and mmap.flush() is the caller's. A file that gets
+        shorter while it is mapped ends those that touch the lost part with SIGBUS.
+
+        IncompatibleStoreError: something else is there, another shape, another build's
+        store, another IPC namespace. FileNotFoundError: zeroed, for a read-only handle.
+        ValueError: too short, not aligned. BufferError: not contiguous; readonly=False, and
+        the buffer is read-only. OSError (ENOSPC): a limit of semaphores, named.
+        """
+
+    @classmethod
+    def size_for(
+        cls,
+        capacity: SupportsIndex,
+        *,
+        id_size: SupportsIndex | None = None,
+        key_size: SupportsIndex | None = None,
+    ) -> int:
+        """The bytes that a store of this shape takes, for in_buffer(); 12 and 128 by default."""
 
     def put(
         self,
@@ -2018,6 +2141,60 @@ class KeyStore(MutableMapping[tuple[_Id, _Id], KeyRecord], Buffer):
         id_size or key_size; nothing was copied.
         """
 
+    def export_to(
+        self,
+        path: str | bytes | PathLike[str] | PathLike[bytes],
+        passphrase: str | Buffer,
+        *,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> int:
+        """Writes all unexpired pairs, as they were at one moment, to a file; how many.
+
+        The file is encrypted and authenticated under the passphrase (scrypt, AES-256-GCM), has
+        mode 0600, and takes the place of `path` when it is complete; a call that fails leaves
+        what was there. Ids, keys, key ids, status and times are in it, and the counter of key
+        ids; previous keys, which a rotation's grace keeps, are not. Memory: a private, wiped
+        copy of the records, as snapshot(), and 128 MiB for scrypt.
+
+        `passphrase`: a str (its UTF-8) or bytes-like, not empty; a bytearray can be wiped
+        afterwards, a str can't. Whoever has the file may try passphrases, so take a long one.
+        `progress(done, total)` is called now and then, with numbers of records; what it raises
+        ends the export.
+
+        ImportError: the extra pyshmkey[export] is not installed. FileExistsError: `path` is
+        something else than a regular file. OSError: it can't be written. StoreBusyError: as
+        snapshot(). CorruptStoreError: a record is such that no import would take it.
+        ValueError: the passphrase is empty.
+        """
+
+    def import_from(
+        self,
+        path: str | bytes | PathLike[str] | PathLike[bytes],
+        passphrase: str | Buffer,
+        *,
+        existing: Literal["refuse", "keep", "replace"] = "refuse",
+        progress: Callable[[int, int], object] | None = None,
+    ) -> int:
+        """Puts the pairs of a file that export_to() wrote; how many.
+
+        The whole file is checked, and the room for it, before the first write; a call that
+        raises has changed nothing. All are written under one lock; a process killed meanwhile
+        leaves the first of them written. Key ids, status and times are as they were; what has
+        expired since is left out; key ids that the store draws later are beyond all those of
+        the exporting store.
+
+        `existing`: what becomes of pairs that the store has already, whatever their status:
+        "refuse" raises PairExistsError and writes none; "keep" leaves them as they are;
+        "replace" overwrites them, also a newer or a revoked key. Pairs deleted since the export
+        come back in any case. Memory: a private, wiped copy of the file's records, and what
+        scrypt takes, at most 1 GiB.
+
+        ImportError, `passphrase`, `progress`: as export_to(). ExportFileError: the file is no
+        export, or anything in it was altered, cut off or added, or the passphrase is another.
+        ValueError: an id or key is too long for this store. StoreFullError: there is no room
+        for all. OSError: the file can't be read.
+        """
+
     @overload
     def get_many(self, pairs: Iterable[Any], default: None = None) -> list[bytes | None]: ...
     @overload
@@ -2060,8 +2237,8 @@ class KeyStore(MutableMapping[tuple[_Id, _Id], KeyRecord], Buffer):
 
         Fields and dtype as a view's, numpy.asarray(store): ids are S, keys uint8 arrays
         padded with zeros to key_size, times nanoseconds since the epoch, expires 0: never.
-        It holds keys, which nobody wipes. Moments and errors as snapshot(). ImportError:
-        NumPy is not installed (pyshmkey[numpy]).
+        It is wiped when it is freed; copies of it are not. Moments and errors as snapshot().
+        ImportError: NumPy is not installed (pyshmkey[numpy]).
         """
 
     @property
@@ -2122,16 +2299,19 @@ class KeyStore(MutableMapping[tuple[_Id, _Id], KeyRecord], Buffer):
         """
 
     @property
-    def id(self) -> int:
-        """The segment's id (shmid)."""
+    def id(self) -> int | Any:
+        """The segment's id (shmid); None in a buffer."""
 
     @property
-    def semaphore_id(self) -> int:
-        """The id of the set of semaphores that tells which writers are alive."""
+    def semaphore_id(self) -> int | Any:
+        """The id of the set of semaphores that tells which writers are alive.
+
+        None for a reader in another IPC namespace or boot, where it has no meaning.
+        """
 
     @property
-    def key(self) -> int:
-        """The segment's key; 0: private."""
+    def key(self) -> int | Any:
+        """The segment's key; 0: private; None in a buffer."""
 
     @property
     def name(self) -> str | None:
@@ -2143,7 +2323,7 @@ class KeyStore(MutableMapping[tuple[_Id, _Id], KeyRecord], Buffer):
 
     @property
     def size(self) -> int:
-        """The segment's size in bytes."""
+        """The size of the segment, or of the buffer, in bytes."""
 
     @property
     def capacity(self) -> int:
@@ -2171,11 +2351,22 @@ class KeyStore(MutableMapping[tuple[_Id, _Id], KeyRecord], Buffer):
 
     @property
     def successor(self) -> int | None:
-        """The segment id of the store that copy_to() moved this one to, or None."""
+        """The segment id of the store that copy_to() moved this one to; -1: in a buffer.
+
+        None: it has not moved.
+        """
 
     @property
     def closed(self) -> bool:
         """True after close()."""
+
+    @property
+    def memory_locked(self) -> bool | None:
+        """True if its pages are kept out of swap, at this moment; None in a buffer.
+
+        Whoever created it asked for that, or somebody did so since: its owner may lock and
+        unlock it at any time, see Segment.lock_memory(). ValueError once it is closed.
+        """
 
     @property
     def lock_timeout(self) -> float:

@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import os
 import pickle
+import secrets
 import select
 import signal
 import time
@@ -28,6 +29,7 @@ T = TypeVar("T")
 CLONE_NEWIPC = 0x08000000
 SHM_DEST = 0o1000
 NOBODY = 65534
+CAP_IPC_LOCK = 14
 CHILD_SECONDS = 60
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -39,6 +41,19 @@ def unshare_ipc() -> bool:
 
 
 own_namespace = unshare_ipc()
+
+
+def may_lock() -> bool:
+    """CAP_IPC_LOCK, which root in a container often lacks."""
+    status = Path("/proc/self/status").read_text()
+    (capabilities,) = (line.split()[1] for line in status.splitlines() if line[:7] == "CapEff:")
+    return bool(int(capabilities, 16) >> CAP_IPC_LOCK & 1)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Under a limit, that large stores are not locked says nothing of the code."""
+    if not may_lock():
+        config.addinivalue_line("filterwarnings", "ignore:the keys of store .* may reach swap")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -215,6 +230,12 @@ def nobody() -> int:
     if os.geteuid() != 0:
         pytest.skip("only root can act as another user")
     return NOBODY
+
+
+@pytest.fixture
+def stranger(nobody: int) -> int:
+    """The uid of a user whom no other test acts as: whatever counts by user starts at 0."""
+    return 1_000_000_000 + nobody + secrets.randbelow(1_000_000_000)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+from multiprocessing.shared_memory import SharedMemory
 
 from pyshmkey import KeyStore, Segment
 
@@ -27,3 +28,13 @@ def use_pickled(store: KeyStore, number: int) -> tuple[bytes, bool, int]:
         if not store.readonly:
             store.put(f"pickled-{number}", "s", bytes([number]) * 8)
         return key, store.readonly, store.id
+
+
+def exchange_in_memory(name: str, number: int, answers: "multiprocessing.Queue[bytes]") -> None:
+    """As exchange(), in a SharedMemory."""
+    shared = SharedMemory(name)
+    assert shared.buf is not None
+    with KeyStore.in_buffer(shared.buf) as store:
+        store.put(f"child-{number}", "s", bytes([number]) * 32)
+        answers.put(store.get_key("parent", "s"))
+    shared.close()

@@ -5,11 +5,14 @@ whose offset bucket, entry, queue and slot tell.
 """
 
 import ctypes
+import mmap
 from collections.abc import Callable
 from struct import calcsize, pack, unpack_from
+from typing import Any
 
 from pyshmkey import KeyStore, Segment
 
+LAYOUT_VERSION = 3
 MAKING = 0
 LIVE = 0x3159454B4D485359
 DEAD = 0x4441454459454B59
@@ -43,8 +46,10 @@ FIELDS = {
     "key_size": (44, "I"),
     "total_size": (48, "Q"),
     "semaphore_id_plus_one": (56, "I"),
-    "owner": (60, "I"),
-    "ipc_namespace": (72, "Q"),
+    "set_boot": (60, "I"),
+    "namespace": (72, "I"),
+    "boot": (76, "I"),
+    "owner": (80, "I"),
     "store_id": (96, "16s"),
     "name_size": (128, "I"),
     "name": (132, "256s"),
@@ -65,11 +70,28 @@ def _align(size: int, to: int) -> int:
     return -(-size // to) * to
 
 
-class Image:
-    """A second, writable attachment of a store's segment."""
+class Memory:
+    """A writable buffer, to be used as a Segment is."""
 
-    def __init__(self, store: KeyStore) -> None:
-        self.segment = Segment.from_id(store.id)
+    def __init__(self, buffer: mmap.mmap | memoryview) -> None:
+        self._view = memoryview(buffer).cast("B")
+
+    def read(self, size: int, offset: int) -> bytes:
+        return bytes(self._view[offset : offset + size])
+
+    def write(self, data: bytes, offset: int) -> None:
+        self._view[offset : offset + len(data)] = data
+
+    def close(self) -> None:
+        self._view.release()
+
+
+class Image:
+    """A second, writable attachment of a store's segment; or the buffer that it is in."""
+
+    def __init__(self, store: KeyStore, buffer: mmap.mmap | memoryview | None = None) -> None:
+        # Any: tests of segments ask for what only a Segment has.
+        self.segment: Any = Segment.from_id(store.id) if buffer is None else Memory(buffer)
         self.semaphore_id = store.semaphore_id
         self.slots = store.capacity + SPARE_SLOTS
         self.buckets = (store.capacity * 4 + 20) // 21

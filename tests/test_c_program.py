@@ -1,6 +1,7 @@
 """The C program of examples/c and Python on one store: each reads, watches, moves and recovers
 what the other wrote. It is built from the package's header and library alone."""
 
+import contextlib
 import os
 import re
 import secrets
@@ -15,6 +16,7 @@ from typing import IO
 import pytest
 from conftest import CHILD_SECONDS, Stores, wait_until
 from layout import Image
+from media import map_file
 
 import pyshmkey
 from pyshmkey import KeyRevokedError, KeyStore, Status, StoreMovedError
@@ -186,6 +188,28 @@ def test_names_and_keys(keytool: Run, key: int) -> None:
         keytool("destroy", f"key:{key}")
 
 
+def test_a_mapped_file(keytool: Run, stores: Stores, tmp_path: Path) -> None:
+    path = tmp_path / "store"
+    at_path = f"file:{path}"
+    assert "No such file" in keytool("stats", at_path, status=1)
+    assert keytool("create", at_path, "--capacity", 7, "--key-size", 64) == "store of 7 pairs\n"
+    assert path.stat().st_size == KeyStore.size_for(7, key_size=64)
+    assert "there is a store in the memory" in keytool("create", at_path, "--capacity", 7, status=1)
+    keytool("put", at_path, "c", "s", key=KEY)
+    with contextlib.closing(map_file(path)) as memory, KeyStore.in_buffer(memory) as store:
+        assert (store.capacity, store.key_size) == (7, 64)
+        assert store.get_key("c", "s") == KEY
+        store.put("python", "s", KEY[::-1])
+    assert keytool("get", at_path, "python", "s", "--hex") == KEY[::-1].hex() + "\n"
+    assert keytool("list", at_path, "--readonly").count("valid") == 2
+    larger = stores(20)
+    assert "2" in keytool("move", at_path, at(larger))
+    assert larger.get_key("c", "s") == KEY
+    assert f"the store in memory moved to store {larger.id}" in keytool("stats", at_path, status=1)
+    keytool("destroy", at_path)
+    assert "zero the memory" in keytool("stats", at_path, status=1)
+
+
 def test_lists_agree(keytool: Run, store: KeyStore) -> None:
     for i in range(60):
         store.put(f"c{i}", "s", KEY[: i % 40 + 1])
@@ -246,7 +270,7 @@ def test_moves(keytool: Run, stores: Stores) -> None:
 @pytest.mark.parametrize(
     ("words", "status", "message"),
     [
-        ((), 2, "STORE is a name, key:NUMBER or id:NUMBER"),
+        ((), 2, "STORE is a name, key:NUMBER, id:NUMBER or file:PATH"),
         (("frobnicate",), 2, "'frobnicate' is no command"),
         (("get", "x"), 2, "it is: keytool get STORE CLIENT SERVER"),
         (("put", "x", "c", "s", "--ttl", "0"), 2, "--ttl 0: a number of seconds above 0"),

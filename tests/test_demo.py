@@ -92,7 +92,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Demo]]:
 
 @pytest.fixture
 def extra() -> None:
-    """Skips where pyshmkey[demo] is not installed."""
+    """Skips where pyshmkey[cli] is not installed."""
     pytest.importorskip("click")
     pytest.importorskip("rich")
 
@@ -204,7 +204,7 @@ def test_command_without_the_extra_says_so(library: str) -> None:
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert result.returncode == 1
     assert result.stderr == (
-        f"shmkey needs {library}, which is not installed: pip install 'pyshmkey[demo]'\n"
+        f"shmkey needs {library}, which is not installed: pip install 'pyshmkey[cli]'\n"
     )
 
 

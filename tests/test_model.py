@@ -61,13 +61,19 @@ class StoreMachine(RuleBasedStateMachine):
         super().__init__()
         self.model: dict[Pair, Entry] = {}
         self.last = 0
-        self.store = KeyStore.create(None, CAPACITY)
-        self.ids = [(self.store.id, self.store.semaphore_id)]
+        self.ids: list[tuple[int, int]] = []
+        self.store = self.create()
+
+    def create(self) -> KeyStore:
+        store = KeyStore.create(None, CAPACITY)
+        self.ids.append((store.id, store.semaphore_id))
+        return store
 
     def teardown(self) -> None:
         for shmid, semid in self.ids:
-            with contextlib.suppress(FileNotFoundError):
-                Segment.from_id(shmid, readonly=True).remove()
+            if shmid is not None:
+                with contextlib.suppress(FileNotFoundError):
+                    Segment.from_id(shmid, readonly=True).remove()
             remove_set(semid)
 
     def has_room(self) -> bool:
@@ -209,10 +215,10 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(way=st.sampled_from(["from_id", "pickle"]))
     def reopen(self, way: str) -> None:
-        data = pickle.dumps(self.store)
+        data = pickle.dumps(self.store) if way == "pickle" else None
         shmid = self.store.id
         self.store.close()
-        self.store = pickle.loads(data) if way == "pickle" else KeyStore.from_id(shmid)
+        self.store = pickle.loads(data) if data else KeyStore.from_id(shmid)
 
     @rule(pair=PAIRS, key=KEYS)
     def fork(self, pair: Pair, key: bytes) -> None:
@@ -282,8 +288,7 @@ class StoreMachine(RuleBasedStateMachine):
         with pytest.raises(StoreRemovedError):
             old.get_key("c1", "s")
         old.close()
-        self.store = KeyStore.create(None, CAPACITY)
-        self.ids.append((self.store.id, self.store.semaphore_id))
+        self.store = self.create()
         self.model.clear()
         self.last = 0
 
@@ -292,8 +297,7 @@ class StoreMachine(RuleBasedStateMachine):
         """To a store of the same size: all goes with it."""
         if len(self.ids) >= 6:
             return
-        new = KeyStore.create(None, CAPACITY)
-        self.ids.append((new.id, new.semaphore_id))
+        new = self.create()
         assert self.store.copy_to(new) == len(self.model)
         self.store.destroy()
         self.store.close()
@@ -332,12 +336,37 @@ class StoreMachine(RuleBasedStateMachine):
                 assert self.store.get_key(*pair, key_id=entry.previous[0]) == entry.previous[1]
 
 
+class BufferMachine(StoreMachine):
+    """The same in a buffer, whose store moves to a segment, and from there to a buffer."""
+
+    def create(self) -> KeyStore:
+        if len(self.ids) % 2:
+            return super().create()
+        self.memory = mmap.mmap(-1, KeyStore.size_for(CAPACITY))
+        store = KeyStore.in_buffer(self.memory, CAPACITY)
+        self.ids.append((store.id, store.semaphore_id))
+        return store
+
+    @rule(way=st.sampled_from(["from_id", "pickle"]))
+    def reopen(self, way: str) -> None:
+        if self.store.id is not None:
+            super().reopen(way)
+            return
+        if way == "pickle":
+            with pytest.raises(TypeError, match="in a buffer"):
+                pickle.dumps(self.store)
+        self.store.close()
+        self.store = KeyStore.in_buffer(self.memory)
+
+
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_store_beside_a_dict(full: bool) -> None:
+@pytest.mark.parametrize("machine", [StoreMachine, BufferMachine])
+def test_a_store_beside_a_dict(full: bool, machine: type[StoreMachine]) -> None:
+    examples = 3000 if full else 60
     run_state_machine_as_test(
-        StoreMachine,
+        machine,
         settings=settings(
-            max_examples=3000 if full else 60,
+            max_examples=examples if machine is StoreMachine else examples // 3,
             stateful_step_count=40,
             deadline=None,
             derandomize=bool(os.environ.get("CI")),

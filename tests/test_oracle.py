@@ -47,6 +47,19 @@ def test_every_acknowledged_write_survives_kills(
     assert min(result[count] for count in ("in_flight_done", "in_flight_undone", "reads")) > 0
 
 
+@pytest.mark.parametrize("medium", ["anonymous", "shared_memory", "file"])
+def test_kills_in_other_memory(full: bool, medium: str) -> None:
+    seconds, kills = (5, 200) if full else (2, 40)
+    result, output = run_oracle(
+        f"--seconds={seconds}", f"--kills={kills}", f"--medium={medium}", limit=60 + 10 * seconds
+    )
+    assert result["ok"], output
+    assert result["medium"] == medium
+    assert result["kills"] >= kills
+    assert result["inside_a_write"] * 4 >= result["kills"]
+    assert result["reads"] > 0
+
+
 @pytest.mark.parametrize(
     ("sabotage", "finding"),
     [

@@ -7,6 +7,7 @@ write it.
 
 import itertools
 import os
+import pwd
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -137,11 +138,12 @@ def test_a_store_of_another_is_refused_unless_trusted(
     theirs: Callable[..., KeyStore], nobody: int, key: int, readonly: bool
 ) -> None:
     store = theirs(key)
-    message = (
-        f"segment {store.id} .key {key:#x}. is owned by uid {nobody} and was created by uid "
-        f"{nobody}; accepted are uid 0, root and those named as trusted"
-    )
-    for others in ([], [nobody + 1], [ROOT, 1]):
+    for others, named in (([], ""), ([2], " and 2"), ([ROOT, 1, 2], ", 1 and 2")):
+        message = (
+            rf"segment {store.id} .key {key:#x}. is owned by uid {nobody}, was created by uid "
+            rf"{nobody} and has mode 0600; accepted are owners and creators with uid "
+            rf"0 .root.{named}, and modes .*: 0600 or 0640$"
+        )
         with unchanged(store.id), pytest.raises(InsecureStoreError, match=message) as caught:
             KeyStore.open(key, readonly=readonly, trust=others)
         assert isinstance(caught.value, PermissionError)
@@ -234,14 +236,14 @@ def test_both_owner_and_creator_count(
     Segment.from_id(given.id).set(uid=ROOT, gid=0)
     with (
         unchanged(given.id),
-        pytest.raises(InsecureStoreError, match=f"owned by uid 0 and was created by uid {nobody}"),
+        pytest.raises(InsecureStoreError, match=f"owned by uid 0, was created by uid {nobody}"),
     ):
         KeyStore.open(key)
     mine = stores()
     Segment.from_id(mine.id).set(uid=nobody)
     with (
         unchanged(mine.id),
-        pytest.raises(InsecureStoreError, match=f"owned by uid {nobody} and was created by uid 0"),
+        pytest.raises(InsecureStoreError, match=f"owned by uid {nobody}, was created by uid 0"),
     ):
         KeyStore.from_id(mine.id)
     assert KeyStore.from_id(mine.id, trust=[nobody]).id == mine.id
@@ -258,19 +260,131 @@ def test_segment_and_semaphores_get_the_mode(stores: Stores, mode: int) -> None:
         assert int(row["perms"], 8) & 0o777 == mode
 
 
-def test_every_mode_of_group_and_others(store: KeyStore) -> None:
+REFUSED = 0o027  # writing by the group, and anything by others
+
+
+def test_every_mode(store: KeyStore) -> None:
+    """Of a store of one's own, as root, whom no mode keeps out."""
     store.put("a", "b", KEY)
-    segment = Segment.from_id(store.id)
-    for mode in range(0o600, 0o700):
+    segment, uid = Segment.from_id(store.id), os.geteuid()
+    for mode in range(0o1000) if uid == 0 else range(0o600, 0o700):
         segment.set(mode=mode)
         for readonly in (False, True):
-            if mode & 0o027:
-                message = f"has mode {mode:04o}; a store may be written by .*: 0600 or 0640"
+            if mode & REFUSED:
+                message = rf"owned by uid {uid}, .*has mode {mode:04o}; accepted .*: 0600 or 0640"
                 with pytest.raises(InsecureStoreError, match=message):
                     KeyStore.from_id(store.id, readonly=readonly)
             else:
                 with KeyStore.from_id(store.id, readonly=readonly) as other:
                     assert other.get_key("a", "b") == KEY
+
+
+# Who opens root's store, as which class of the mode, trusting whom.
+@pytest.mark.parametrize("trust", [(), (1,)])
+@pytest.mark.parametrize("readonly", [False, True])
+@pytest.mark.parametrize("kind", ["owner", "group", "other"])
+def test_every_mode_for_nobody(
+    stores: Stores,
+    nobody: int,
+    fork: Fork,
+    kind: str,
+    readonly: bool,
+    trust: tuple[int, ...],
+) -> None:
+    """The kernel asks for its bits of the mode first; what it lets in is looked at."""
+    store = stores()
+    store.put("a", "b", KEY)
+    segment = Segment.from_id(store.id)
+    segment.set(uid=nobody if kind == "owner" else ROOT, gid=nobody if kind == "group" else ROOT)
+    shift = {"owner": 6, "group": 3, "other": 0}[kind]
+    modes, tell = os.pipe()
+    done, told = os.pipe()
+
+    def expected(mode: int) -> str:
+        bits = mode >> shift
+        if not bits & 4:
+            return "PermissionError"  # to IPC_STAT
+        if mode & REFUSED:
+            return "InsecureStoreError"
+        return "opened" if readonly or bits & 2 else "PermissionError"  # to shmat
+
+    def look() -> dict[int, str]:
+        os.close(tell)  # or its end is never read
+        found = {}
+        while mode := os.read(modes, 2):
+            try:
+                with KeyStore.from_id(store.id, readonly=readonly, trust=trust) as other:
+                    assert other.get_key("a", "b") == KEY
+                    found[int.from_bytes(mode)] = "opened"
+            except PermissionError as error:
+                found[int.from_bytes(mode)] = type(error).__name__
+            os.write(told, b"x")
+        return found
+
+    child = fork(look, uid=nobody)
+    for mode in range(0o1000):
+        segment.set(mode=mode)
+        os.write(tell, mode.to_bytes(2))
+        assert os.read(done, 1)
+    for end in (tell, modes, done, told):
+        os.close(end)
+    assert child.result() == {mode: expected(mode) for mode in range(0o1000)}
+
+
+@pytest.mark.parametrize("readonly", [False, True])
+def test_every_mode_and_owner_and_trust(
+    stores: Stores, nobody: int, readonly: bool, theirs: Callable[..., KeyStore], key: int
+) -> None:
+    """Every owner and creator x mode x trust, opened by root."""
+    for store, creator in ((stores(), ROOT), (theirs(key), nobody)):
+        segment = Segment.from_id(store.id)
+        for owner in (ROOT, nobody):
+            segment.set(uid=owner)
+            for mode, trust in itertools.product(range(0o1000), ([], [1], [nobody])):
+                segment.set(mode=mode)
+                strange = {owner, creator} - {ROOT, *trust}
+                if not strange and not mode & REFUSED:
+                    KeyStore.from_id(store.id, readonly=readonly, trust=trust).close()
+                    continue
+                with pytest.raises(InsecureStoreError) as caught:
+                    KeyStore.from_id(store.id, readonly=readonly, trust=trust)
+                message = str(caught.value)
+                assert f"owned by uid {owner}, was created by uid {creator}" in message
+                assert f"has mode {mode:04o}; accepted are owners" in message
+                assert f"uid 0 (root){''.join(f' and {uid}' for uid in trust)}, and" in message
+
+
+def test_who_is_accepted_is_named_while_there_is_room(
+    theirs: Callable[..., KeyStore], key: int
+) -> None:
+    store = theirs(key)
+    many = range(4_000_000_000, 4_000_001_000)
+    with pytest.raises(InsecureStoreError, match=r"0 \(root\), 4000000000, .*, \.\.\., and modes"):
+        KeyStore.from_id(store.id, trust=many)
+    assert KeyStore.from_id(store.id, trust=[*many, store.owner]).get_key("a", "b") == KEY
+
+
+def test_users_are_named_too(theirs: Callable[..., KeyStore], nobody: int, name: str) -> None:
+    try:
+        user = pwd.getpwuid(nobody).pw_name
+    except KeyError:
+        pytest.skip(f"no user has uid {nobody}")
+    store = theirs(name)
+    for trust in ([user], (1, user), {user}, iter([user])):
+        assert KeyStore.from_id(store.id, trust=trust).get_key("a", "b") == KEY
+        assert KeyStore.open(store.key, trust=[user]).id == store.id
+    assert KeyStore.open(name, owner=user).id == store.id
+    with pytest.raises(LookupError, match="owner: there is no user 'no such user'"):
+        KeyStore.open(name, owner="no such user")
+    with pytest.raises(LookupError, match="a trusted uid: there is no user 'no such user'"):
+        KeyStore.open(name, trust=["no such user"])
+    with pytest.raises(ValueError, match="null"):
+        KeyStore.open(name, trust=["a\0b"])
+    for wrong in (user, user.encode()):
+        with pytest.raises(TypeError, match="must be an iterable of uids and names of users"):
+            KeyStore.open(name, trust=wrong)
+    with pytest.raises(TypeError):
+        KeyStore.open(name, trust=[user.encode()])  # type: ignore[list-item]
 
 
 @pytest.mark.parametrize(

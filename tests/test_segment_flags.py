@@ -400,9 +400,9 @@ def test_lock_memory_of_a_segment_that_is_gone(segment: Segment) -> None:
             call()
 
 
-def test_lock_memory_names_its_limit(fork: Fork, nobody: int, tracked: Track) -> None:
+def test_lock_memory_names_its_limit(fork: Fork, stranger: int, tracked: Track) -> None:
     segment = tracked(Segment.create(16 * PAGE))
-    segment.set(uid=nobody)
+    segment.set(uid=stranger)
     segment.write(b"x" * segment.size)
 
     def lock(limit: int) -> tuple[int | None, str]:
@@ -413,7 +413,7 @@ def test_lock_memory_names_its_limit(fork: Fork, nobody: int, tracked: Track) ->
         return caught.value.errno, str(caught.value)
 
     for limit, number in [(15 * PAGE, errno.ENOMEM), (0, errno.EPERM)]:
-        found, message = fork(lambda limit=limit: lock(limit), uid=nobody).result()  # type: ignore[misc]
+        found, message = fork(lambda limit=limit: lock(limit), uid=stranger).result()  # type: ignore[misc]
         assert found == number
         assert f"shmctl(id={segment.id}, SHM_LOCK): beyond RLIMIT_MEMLOCK, {limit} bytes" in message
         assert "ulimit -l" in message
@@ -423,7 +423,7 @@ def test_lock_memory_names_its_limit(fork: Fork, nobody: int, tracked: Track) ->
         segment.lock_memory()
         return segment.memory_locked
 
-    assert fork(lock_within, uid=nobody).result()
+    assert fork(lock_within, uid=stranger).result()
     assert segment.memory_locked
     segment.unlock_memory()
 

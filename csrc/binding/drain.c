@@ -76,12 +76,11 @@ static int keep_pair(struct drain *drain, struct shk_pair *pair)
 }
 
 /* Checked before it is copied: a batch without end may begin with an error. */
-static int take(struct drain *drain, PyObject *self, const struct fed *fed, bool with_keys)
+static int drain_one(struct drain *drain, PyObject *self, struct shk_item item, bool with_keys)
 {
     shk_store *store = keystore_opened(self);
     if (!store)
         return -1;
-    struct shk_item item = {{fed->pair.client.bytes, fed->pair.server.bytes}, fed->what, 0};
     int rc = with_keys ? shk_store_check_item(store, &item)
                        : shk_store_check_pair(store, &item.pair);
     if (rc < 0) {
@@ -103,6 +102,11 @@ static int take(struct drain *drain, PyObject *self, const struct fed *fed, bool
     return 0;
 }
 
+int drain_item(struct drain *drain, PyObject *self, const struct shk_item *item)
+{
+    return drain_one(drain, self, *item, true);
+}
+
 static int drain_all(struct drain *drain, PyObject *self, PyObject *argument, bool with_keys)
 {
     struct feed feed;
@@ -110,7 +114,8 @@ static int drain_all(struct drain *drain, PyObject *self, PyObject *argument, bo
     *drain = (struct drain){0};
     int rc = feed_open(&feed, self, argument, with_keys);
     while (rc == 0 && (rc = feed_next(&feed, &fed)) > 0) {
-        rc = take(drain, self, &fed, with_keys);
+        struct shk_item item = {{fed.pair.client.bytes, fed.pair.server.bytes}, fed.what, 0};
+        rc = drain_one(drain, self, item, with_keys);
         fed_close(&fed);
         if (rc == 0 && drain->count % 1024 == 0)
             rc = PyErr_CheckSignals();

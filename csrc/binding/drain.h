@@ -16,6 +16,8 @@ struct drain {
 /* 0, or -1 with an exception; to be closed in either case. */
 int drain_pairs(struct drain *drain, PyObject *self, PyObject *argument);
 int drain_items(struct drain *drain, PyObject *self, PyObject *argument);
+/* A copy of one more item, to a drain that began as zeros. */
+int drain_item(struct drain *drain, PyObject *self, const struct shk_item *item);
 void drain_close(struct drain *drain);
 
 #endif

@@ -90,6 +90,11 @@ int errors_exec(PyObject *module)
         "pyshmkey.Error", "Base of the exceptions that no builtin describes.", NULL, NULL);
     if (!state->error || module_add(module, "pyshmkey.Error", state->error) < 0)
         return -1;
+    state->warning = PyErr_NewExceptionWithDoc(
+        "pyshmkey.StoreWarning", "A store was made, but is less safe than it should be.",
+        PyExc_RuntimeWarning, NULL);
+    if (!state->warning || module_add(module, "pyshmkey.StoreWarning", state->warning) < 0)
+        return -1;
     for (size_t i = 0; i < ERROR_COUNT; i++) {
         PyObject *builtin = table[i].builtin ? *table[i].builtin : NULL;
         if (!table[i].name) {

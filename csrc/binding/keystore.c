@@ -16,6 +16,12 @@ static void close_now(KeyStore *self)
     shk_cursor_close(self->pop_cursor);
     self->pop_cursor = NULL;
     shk_store_close(store);
+    PyBuffer_Release(&self->memory); /* nothing, of a segment */
+}
+
+static bool is_in_buffer(const KeyStore *self)
+{
+    return self->info.id < 0;
 }
 
 static Py_ssize_t calls_here(const KeyStore *self)
@@ -153,14 +159,23 @@ PyObject *keystore_wrap(PyTypeObject *type, shk_store *store, const uid_t *trust
     return (PyObject *)self;
 }
 
+static const char *place_of(const KeyStore *self, char room[24])
+{
+    if (is_in_buffer(self))
+        return "in a buffer";
+    (void)snprintf(room, 24, "id=%d", self->info.id);
+    return room;
+}
+
 static PyObject *keystore_close(PyObject *self_, PyObject *nothing)
 {
     (void)nothing;
     KeyStore *self = (KeyStore *)self_;
+    char room[24];
     if (self->views > 0)
         return PyErr_Format(PyExc_BufferError,
-                            "can't close the store (id=%d): release its %zd live view%s first",
-                            self->info.id, self->views, self->views == 1 ? "" : "s");
+                            "can't close the store (%s): release its %zd live view%s first",
+                            place_of(self, room), self->views, self->views == 1 ? "" : "s");
     changes_close(self_);
     if (calls_here(self) > 0)
         self->closing = true;
@@ -186,6 +201,10 @@ static PyObject *keystore_reduce(PyObject *self_, PyObject *nothing)
 {
     (void)nothing;
     const KeyStore *self = (KeyStore *)self_;
+    if (is_in_buffer(self))
+        return PyErr_Format(PyExc_TypeError,
+                            "can't pickle a store in a buffer: pass on what names its memory (a "
+                            "file, a SharedMemory), and call KeyStore.in_buffer there");
     const shk_store *store = keystore_opened(self_);
     PyObject *opener = store ? PyObject_GetAttrString(state_of(self_)->module, "_open_pickled")
                              : NULL;
@@ -197,10 +216,27 @@ static PyObject *keystore_reduce(PyObject *self_, PyObject *nothing)
                          (double)shk_store_lock_timeout(store) / 1e9);
 }
 
+static int traverse(PyObject *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(((KeyStore *)self)->memory.obj);
+    return 0;
+}
+
+/* Only the buffer's object can lead back here; nobody is in a call, or looks. */
+static int clear(PyObject *self_)
+{
+    KeyStore *self = (KeyStore *)self_;
+    if (self->memory.obj && self->store)
+        close_now(self);
+    return 0;
+}
+
 static void dealloc(PyObject *self_)
 {
     KeyStore *self = (KeyStore *)self_;
     PyTypeObject *type = Py_TYPE(self_);
+    PyObject_GC_UnTrack(self_);
     if (self->weakrefs)
         PyObject_ClearWeakRefs(self_);
     if (self->store)
@@ -220,13 +256,18 @@ static PyObject *name_of(const struct shk_info *info)
 static PyObject *repr(PyObject *self_)
 {
     KeyStore *self = (KeyStore *)self_;
+    const char *readonly = self->info.readonly ? " readonly" : "";
+    const char *closed = self->store && !self->closing ? "" : " closed";
+    if (is_in_buffer(self))
+        return PyUnicode_FromFormat("<pyshmkey.KeyStore in a buffer of %llu bytes capacity=%llu%s%s>",
+                                    (unsigned long long)self->info.segment_size,
+                                    (unsigned long long)self->info.capacity, readonly, closed);
     PyObject *name = name_of(&self->info);
     if (!name)
         return NULL;
     PyObject *text = PyUnicode_FromFormat(
         "<pyshmkey.KeyStore name=%R id=%d key=0x%x capacity=%llu%s%s>", name, self->info.id,
-        (unsigned)self->info.key, (unsigned long long)self->info.capacity,
-        self->info.readonly ? " readonly" : "", self->store && !self->closing ? "" : " closed");
+        (unsigned)self->info.key, (unsigned long long)self->info.capacity, readonly, closed);
     Py_DECREF(name);
     return text;
 }
@@ -253,9 +294,14 @@ static PyObject *get_successor(PyObject *self, void *closure)
     return rc < 0 ? errors_raise(state_of(self), rc) : PyLong_FromLong(to.id);
 }
 
-ATTRIBUTE(id, PyLong_FromLong(info->id))
-ATTRIBUTE(semaphore_id, PyLong_FromLong(info->semaphore_id))
-ATTRIBUTE(key, PyLong_FromLong(info->key))
+static PyObject *number_or_none(long number, bool is_number)
+{
+    return is_number ? PyLong_FromLong(number) : Py_NewRef(Py_None);
+}
+
+ATTRIBUTE(id, number_or_none(info->id, info->id >= 0))
+ATTRIBUTE(semaphore_id, number_or_none(info->semaphore_id, info->semaphore_id >= 0))
+ATTRIBUTE(key, number_or_none(info->key, info->id >= 0))
 ATTRIBUTE(name, name_of(info))
 ATTRIBUTE(owner, PyLong_FromUnsignedLong(info->owner))
 ATTRIBUTE(size, PyLong_FromUnsignedLongLong(info->segment_size))
@@ -271,6 +317,19 @@ static PyObject *get_closed(PyObject *self, void *closure)
 {
     (void)closure;
     return PyBool_FromLong(!((KeyStore *)self)->store || ((KeyStore *)self)->closing);
+}
+
+static PyObject *get_memory_locked(PyObject *self, void *closure)
+{
+    (void)closure;
+    const shk_store *store = keystore_opened(self);
+    bool locked;
+    if (!store)
+        return NULL;
+    if (((KeyStore *)self)->info.id < 0)
+        Py_RETURN_NONE;
+    int rc = shk_store_memory_locked(store, &locked);
+    return rc < 0 ? errors_raise(state_of(self), rc) : PyBool_FromLong(locked);
 }
 
 static PyObject *get_lock_timeout(PyObject *self, void *closure)
@@ -298,12 +357,13 @@ static int set_lock_timeout(PyObject *self, PyObject *value, void *closure)
 }
 
 static PyGetSetDef attributes[] = {
-    {"id", get_id, NULL, "The segment's id (shmid).", NULL},
-    {"semaphore_id", get_semaphore_id, NULL, "The id of the set that tells who is alive.", NULL},
-    {"key", get_key, NULL, "The segment's key; 0 is IPC_PRIVATE.", NULL},
+    {"id", get_id, NULL, "The segment's id (shmid); None in a buffer.", NULL},
+    {"semaphore_id", get_semaphore_id, NULL,
+     "The id of the set that tells who is alive; None where that set is out of reach.", NULL},
+    {"key", get_key, NULL, "The segment's key; 0 is IPC_PRIVATE; None in a buffer.", NULL},
     {"name", get_name, NULL, "The name it was created under, or None.", NULL},
     {"owner", get_owner, NULL, "The uid that created it.", NULL},
-    {"size", get_size, NULL, "The segment's size in bytes.", NULL},
+    {"size", get_size, NULL, "The size of the segment, or of the buffer, in bytes.", NULL},
     {"capacity", get_capacity, NULL, "The most pairs it can hold.", NULL},
     {"id_size", get_id_size, NULL, "Bytes of an id with its closing NUL.", NULL},
     {"key_size", get_key_size, NULL, "The longest key in bytes.", NULL},
@@ -311,8 +371,12 @@ static PyGetSetDef attributes[] = {
     {"store_id", get_store_id, NULL, "16 random bytes that tell this store from any other.", NULL},
     {"created_at", get_created_at, NULL, "Seconds since the epoch.", NULL},
     {"successor", get_successor, NULL,
-     "The segment id of the store that this one moved to, or None.", NULL},
+     "The segment id of the store that this one moved to, -1 if that is in a buffer, or None.",
+     NULL},
     {"closed", get_closed, NULL, "True after close().", NULL},
+    {"memory_locked", get_memory_locked, NULL,
+     "True if its pages are kept out of swap, at this moment; None in a buffer, whose owner\n"
+     "can lock it.", NULL},
     {"lock_timeout", get_lock_timeout, set_lock_timeout,
      "Seconds that a write of this handle waits for the writers' lock.", NULL},
     {"revision", keystore_get_revision, NULL, "How many changes there have been.", NULL},
@@ -327,8 +391,8 @@ static PyGetSetDef attributes[] = {
 
 static PyMethodDef methods[] = {
     METHOD(create, OPENER,
-           "create(name_or_key, capacity, *, id_size=12, key_size=128, mode=0o600, timeout=2.0,\n"
-           "       lock_timeout=5.0)\n--\n\n"
+           "create(name_or_key, capacity, *, id_size=12, key_size=128, mode=0o600,\n"
+           "       memory_lock='try', timeout=2.0, lock_timeout=5.0)\n--\n\n"
            "A new, empty store; FileExistsError where there is one. None as the key makes a\n"
            "private store, which others open by its id."),
     METHOD(open, OPENER,
@@ -338,11 +402,18 @@ static PyMethodDef methods[] = {
            "its owner, creator or mode is not acceptable."),
     METHOD(open_or_create, OPENER,
            "open_or_create(name_or_key, capacity, *, id_size=12, key_size=128, mode=0o600,\n"
-           "               timeout=2.0, lock_timeout=5.0)\n--\n\n"
+           "               memory_lock='try', timeout=2.0, lock_timeout=5.0)\n--\n\n"
            "The store, made if need be; IncompatibleStoreError if it has another shape."),
     METHOD(from_id, OPENER,
            "from_id(shmid, *, readonly=False, trust=(), timeout=2.0, lock_timeout=5.0)\n--\n\n"
            "An existing store by its segment's id."),
+    METHOD(in_buffer, OPENER,
+           "in_buffer(buffer, capacity=None, *, id_size=None, key_size=None, readonly=None,\n"
+           "          timeout=2.0, lock_timeout=5.0)\n--\n\n"
+           "The store in the memory of another object; a new one where that is zeroed."),
+    METHOD(size_for, OPENER,
+           "size_for(capacity, *, id_size=None, key_size=None)\n--\n\n"
+           "The bytes that a store of this shape takes."),
     METHOD(put, FAST,
            "put($self, client, server, key, *, key_id=None, status=Status.VALID, ttl=None,\n"
            "    if_absent=False, if_key_id=None)\n--\n\n"
@@ -391,6 +462,12 @@ static PyMethodDef methods[] = {
     METHOD(copy_to, METH_O,
            "copy_to($self, target, /)\n--\n\n"
            "Moves all pairs to an empty store, which this one's handles name from then on."),
+    METHOD(export_to, FAST,
+           "export_to($self, path, passphrase, *, progress=None)\n--\n\n"
+           "Writes all unexpired pairs to a file, encrypted under a passphrase; returns how many."),
+    METHOD(import_from, FAST,
+           "import_from($self, path, passphrase, *, existing='refuse', progress=None)\n--\n\n"
+           "Puts the pairs of a file that export_to wrote, all or none; returns how many."),
     METHOD(get_many, FAST,
            "get_many($self, pairs, default=None)\n--\n\n"
            "The keys of many pairs, a list; the default where one is absent, revoked or expired.\n"
@@ -432,9 +509,11 @@ static PyMemberDef members[] = {
 
 static PyType_Slot slots[] = {
     {Py_tp_doc, "A table of keyed records in System V shared memory, shared by processes.\n\n"
-                "Made by create, open, open_or_create and from_id. Any number of threads may use\n"
-                "one handle."},
+                "Made by create, open, open_or_create, from_id and in_buffer. Any number of threads may\n"
+                "use one handle."},
     {Py_tp_dealloc, dealloc},
+    {Py_tp_traverse, traverse},
+    {Py_tp_clear, clear},
     {Py_tp_repr, repr},
     {Py_tp_methods, methods},
     {Py_tp_members, members},
@@ -455,7 +534,7 @@ static PyType_Spec spec = {
     .name = "pyshmkey.KeyStore",
     .basicsize = sizeof(KeyStore),
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE |
-             Py_TPFLAGS_MAPPING,
+             Py_TPFLAGS_MAPPING | Py_TPFLAGS_HAVE_GC,
     .slots = slots,
 };
 

@@ -26,6 +26,7 @@ typedef struct {
     PyObject *trust;         /* tuple of uids, for those who unpickle */
     shk_cursor *pop_cursor;  /* where popitem goes on; NULL: at the start */
     Py_ssize_t views;        /* live buffers: none may outlive the mapping */
+    Py_buffer memory;        /* in_buffer: lent until the handle is closed */
     PyObject *weakrefs;
     uint32_t stop;        /* closing: whoever waits for changes wakes up */
     uint32_t sentries;    /* so many were started */
@@ -126,6 +127,9 @@ KEYSTORE_METHOD(create);
 KEYSTORE_METHOD(open_or_create);
 KEYSTORE_METHOD(open);
 KEYSTORE_METHOD(from_id);
+/* inbuffer.c: class methods */
+KEYSTORE_METHOD(in_buffer);
+KEYSTORE_METHOD(size_for);
 /* pairs.c */
 KEYSTORE_METHOD(get_key);
 KEYSTORE_METHOD(get_key_into);
@@ -168,6 +172,9 @@ KEYSTORE_METHOD(watch);
 PyObject *keystore_get_revision(PyObject *self, void *closure);
 /* Ends every wait and watch of the handle. */
 void changes_close(PyObject *self);
+/* packing.c */
+KEYSTORE_METHOD(export_to);
+KEYSTORE_METHOD(import_from);
 /* care.c: METH_NOARGS */
 KEYSTORE_NOARGS(stats);
 KEYSTORE_NOARGS(verify);

@@ -42,8 +42,10 @@ static PyModuleDef_Slot slots[] = {
     {Py_mod_exec, keystore_exec},
     {Py_mod_exec, iteration_exec},
     {Py_mod_exec, openers_exec},
+    {Py_mod_exec, view_exec},
     {Py_mod_exec, reports_exec},
     {Py_mod_exec, bell_exec},
+    {Py_mod_exec, packing_exec},
 #if PY_VERSION_HEX >= 0x030C0000
     {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
 #endif

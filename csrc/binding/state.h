@@ -18,6 +18,7 @@ enum {
 struct module_state {
     PyObject *module;                   /* pyshmkey._core itself */
     PyObject *error;                    /* pyshmkey.Error */
+    PyObject *warning;                  /* pyshmkey.StoreWarning */
     PyObject *exceptions[ERROR_COUNT];  /* in the order of SHK_CODES; a builtin where one fits */
     PyObject *segmentstat_type;
     PyObject *segment_type;
@@ -34,6 +35,7 @@ struct module_state {
     PyObject *status_type; /* Status, an IntEnum */
     PyObject *keyrecord_type;
     PyObject *keystore_type;
+    PyObject *copy_type;   /* view.c */
     PyObject *stats_type;
     PyObject *report_type;
     PyObject *repair_type;
@@ -43,6 +45,9 @@ struct module_state {
     PyObject *change_kind_type; /* ChangeKind, an IntEnum */
     PyObject *change_kinds;     /* its members, a tuple: INSERT first */
     PyObject *bell_type;
+    PyObject *export_file_error; /* ExportFileError */
+    PyObject *packer_type;
+    PyObject *unpacker_type;
 };
 
 /* Of an instance of one of our types; none of them can be subclassed. */
@@ -68,7 +73,9 @@ int keyrecord_exec(PyObject *module);
 int keystore_exec(PyObject *module);
 int iteration_exec(PyObject *module);
 int openers_exec(PyObject *module);
+int view_exec(PyObject *module);
 int reports_exec(PyObject *module);
 int bell_exec(PyObject *module);
+int packing_exec(PyObject *module);
 
 #endif

@@ -5,7 +5,7 @@
  */
 #include "keystore.h"
 
-#include <string.h>
+#include <stdio.h>
 
 /* What one export refers to. */
 struct export {
@@ -88,6 +88,64 @@ bool keystore_is_seen_by(PyObject *object)
     return viewed && is_store(viewed);
 }
 
+/* ----------------------------------------------------------------- copies -- */
+
+/* A snapshot as writable memory, wiped when nobody has it any more. */
+typedef struct {
+    PyObject_HEAD
+    shk_snapshot *snapshot;
+    Py_ssize_t size;
+} Copy;
+
+static PyObject *copy_new(PyObject *store, shk_snapshot *snapshot)
+{
+    PyTypeObject *type = (PyTypeObject *)state_of(store)->copy_type;
+    Copy *self = (Copy *)type->tp_alloc(type, 0);
+    if (!self) {
+        shk_snapshot_free(snapshot);
+        return NULL;
+    }
+    self->snapshot = snapshot;
+    self->size = (Py_ssize_t)(shk_snapshot_count(snapshot) * ((KeyStore *)store)->info.record_size);
+    return (PyObject *)self;
+}
+
+static void copy_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    shk_snapshot_free(((Copy *)self)->snapshot);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+static int copy_getbuffer(PyObject *self, Py_buffer *view, int flags)
+{
+    const Copy *copy = (Copy *)self;
+    void *slots = (void *)(uintptr_t)shk_snapshot_data(copy->snapshot);
+    return PyBuffer_FillInfo(view, self, slots, copy->size, 0, flags);
+}
+
+static PyType_Slot copy_slots[] = {
+    {Py_tp_doc, "What the array of to_numpy shows; wiped with it."},
+    {Py_tp_dealloc, copy_dealloc},
+    {Py_bf_getbuffer, copy_getbuffer},
+    {0, NULL},
+};
+
+static PyType_Spec copy_spec = {
+    .name = "pyshmkey._core.Copy",
+    .basicsize = sizeof(Copy),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = copy_slots,
+};
+
+int view_exec(PyObject *module)
+{
+    struct module_state *state = PyModule_GetState(module);
+    state->copy_type = PyType_FromModuleAndSpec(module, &copy_spec, NULL);
+    return state->copy_type ? 0 : -1;
+}
+
 /* --------------------------------------------------------------- to_numpy -- */
 
 static PyObject *import_numpy(void)
@@ -101,42 +159,27 @@ static PyObject *import_numpy(void)
     return NULL;
 }
 
-/* numpy.empty(count, dtype), with the dtype that a view of this store has. */
-static PyObject *array_new(PyObject *numpy, PyObject *self, size_t count)
+/* The dtype that a view of this store has. */
+static PyObject *dtype_of(PyObject *numpy, PyObject *self)
 {
-    PyObject *array = NULL, *dtype = NULL, *seen = NULL;
     PyObject *view = PyMemoryView_FromObject(self);
-    if (view)
-        seen = PyObject_CallMethod(numpy, "asarray", "O", view);
-    if (seen)
-        dtype = PyObject_GetAttrString(seen, "dtype");
-    if (dtype)
-        array = PyObject_CallMethod(numpy, "empty", "nO", (Py_ssize_t)count, dtype);
-    Py_XDECREF(dtype);
+    PyObject *seen = view ? PyObject_CallMethod(numpy, "asarray", "O", view) : NULL;
+    PyObject *dtype = seen ? PyObject_GetAttrString(seen, "dtype") : NULL;
     Py_XDECREF(seen);
     Py_XDECREF(view);
-    return array;
+    return dtype;
 }
 
-static PyObject *array_of(PyObject *numpy, PyObject *self, const shk_snapshot *snapshot)
+/* numpy.ndarray(count, dtype, copy), which takes over the snapshot. */
+static PyObject *array_of(PyObject *numpy, PyObject *self, shk_snapshot *snapshot)
 {
-    size_t count = shk_snapshot_count(snapshot);
-    PyObject *array = array_new(numpy, self, count);
-    Py_buffer buffer;
-    if (!array)
-        return NULL;
-    if (PyObject_GetBuffer(array, &buffer, PyBUF_CONTIG) < 0) {
-        Py_DECREF(array);
-        return NULL;
-    }
-    size_t size = count * ((KeyStore *)self)->info.record_size;
-    if (size == (size_t)buffer.len)
-        memcpy(buffer.buf, shk_snapshot_data(snapshot), size);
-    else
-        PyErr_Format(PyExc_RuntimeError, "NumPy made %zd bytes of %zu", buffer.len, size);
-    PyBuffer_Release(&buffer);
-    if (PyErr_Occurred())
-        Py_CLEAR(array);
+    Py_ssize_t count = (Py_ssize_t)shk_snapshot_count(snapshot);
+    PyObject *copy = copy_new(self, snapshot);
+    PyObject *dtype = copy ? dtype_of(numpy, self) : NULL;
+    PyObject *array = dtype ? PyObject_CallMethod(numpy, "ndarray", "nOO", count, dtype, copy)
+                            : NULL;
+    Py_XDECREF(dtype);
+    Py_XDECREF(copy);
     return array;
 }
 
@@ -152,8 +195,6 @@ KEYSTORE_NOARGS(to_numpy)
         int rc = shk_store_snapshot(store, &snapshot);
         call_end(&call);
         array = rc < 0 ? errors_raise(state_of(self), rc) : array_of(numpy, self, snapshot);
-        if (rc == 0)
-            shk_snapshot_free(snapshot);
     }
     Py_XDECREF(numpy);
     return array;

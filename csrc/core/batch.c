@@ -86,9 +86,9 @@ static int check_room(const shk_store *store, const struct shk_item *items, size
                      (unsigned long long)store->geometry.capacity);
 }
 
-static int check_key_ids(const shk_store *store, const struct shk_item *items, size_t count)
+/* `last` is what the counter will be when the items draw from it. */
+static int check_key_ids(uint64_t last, const struct shk_item *items, size_t count)
 {
-    uint64_t last = shk__load(&shk__ledger(store)->last_key_id);
     for (size_t i = 0; i < count; i++) {
         int32_t wanted = items[i].what.key_id;
         if (wanted == SHK_KEY_ID_NEXT)
@@ -104,7 +104,27 @@ static int check_key_ids(const shk_store *store, const struct shk_item *items, s
                      (unsigned long long)last, INT32_MAX);
 }
 
-/* ---------------------------------------------------------------- put_many -- */
+static int check_none_present(const shk_store *store, const struct shk_item *items, size_t count)
+{
+    uint64_t present = 0;
+    for (size_t i = 0; i < count; i++) {
+        struct shk__query query;
+        struct shk__current current;
+        (void)shk__query_make(store, items[i].pair.client, items[i].pair.server, &query);
+        int rc = shk__current_find_locked(store, &query, &current);
+        if (rc < 0 && rc != SHK_E_FULL)
+            return rc;
+        present += rc == 0 && current.place.word && !shk__record_expired(&current.record);
+    }
+    if (present == 0)
+        return 0;
+    return shk__fail(SHK_E_EXISTS,
+                     "%llu of the %zu pairs are there already: none was written; keep or replace "
+                     "them, or import into another store",
+                     (unsigned long long)present, count);
+}
+
+/* ------------------------------------------------------- put_many, import -- */
 
 int shk_store_check_pair(const shk_store *store, const struct shk_pair *pair)
 {
@@ -129,7 +149,7 @@ static int check_items(const shk_store *store, const struct shk_item *items, siz
 }
 
 static int put_all_locked(const shk_store *store, struct shk_item *items, size_t count,
-                          uint64_t *words)
+                          enum shk_condition condition, uint64_t *words, uint64_t *written)
 {
     struct shk__query queries[GROUP];
     for (size_t from = 0; from < count;) {
@@ -138,18 +158,23 @@ static int put_all_locked(const shk_store *store, struct shk_item *items, size_t
             struct shk_item *item = &items[from + i];
             memset(words, 0, store->geometry.record_size);
             shk__put_fill(store, &queries[i], &item->what, words);
+            item->what.condition = condition;
             int rc = shk__put_locked(store, &queries[i], &item->what, words, &item->key_id);
-            if (rc < 0)
+            item->what.condition = SHK_ALWAYS; /* as the caller has it */
+            if (rc < 0 && rc != SHK_E_EXISTS)
                 return rc;
+            *written += rc == 0;
         }
         from += group;
     }
     return 0;
 }
 
-int shk_store_put_many(shk_store *store, struct shk_item *items, size_t count)
+int shk_store_import(shk_store *store, struct shk_item *items, size_t count,
+                     enum shk_present present, int32_t last_key_id, uint64_t *written)
 {
     struct shk__image image;
+    uint64_t done = 0;
     int rc = check_items(store, items, count);
     if (rc == 0)
         rc = shk__image_open(store, &image);
@@ -157,15 +182,31 @@ int shk_store_put_many(shk_store *store, struct shk_item *items, size_t count)
         return rc;
     rc = shk__store_begin(store);
     if (rc == 0) {
-        rc = check_key_ids(store, items, count);
+        uint64_t last = shk__load(&shk__ledger(store)->last_key_id);
+        if (last_key_id > 0 && last < (uint64_t)last_key_id)
+            last = (uint64_t)last_key_id;
+        rc = check_key_ids(last, items, count);
+        if (rc == 0 && present == SHK_PRESENT_REFUSE)
+            rc = check_none_present(store, items, count);
         if (rc == 0)
             rc = check_room(store, items, count);
-        if (rc == 0)
-            rc = put_all_locked(store, items, count, image.words);
+        if (rc == 0) {
+            shk__store(&shk__ledger(store)->last_key_id, last);
+            rc = put_all_locked(store, items, count,
+                                present == SHK_PRESENT_KEEP ? SHK_IF_ABSENT : SHK_ALWAYS,
+                                image.words, &done);
+        }
         shk__store_end(store);
     }
     shk__image_close(store, &image);
+    if (rc == 0 && written)
+        *written = done;
     return rc;
+}
+
+int shk_store_put_many(shk_store *store, struct shk_item *items, size_t count)
+{
+    return shk_store_import(store, items, count, SHK_PRESENT_REPLACE, 0, NULL);
 }
 
 /* ------------------------------------------------------ delete_many, clear -- */

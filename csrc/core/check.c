@@ -277,9 +277,9 @@ static int check_unlocked(const shk_store *store, struct shk_report *out)
         shk__quiet_pause(i);
     }
     return shk__fail(SHK_E_BUSY,
-                     "writers changed store %d during each of %d checks: verify through a "
+                     "writers changed %s during each of %d checks: verify through a "
                      "writable handle, which holds them up",
-                     store->info.id, SHK__QUIET_TRIES);
+                     store->title, SHK__QUIET_TRIES);
 }
 
 int shk_store_verify(shk_store *store, struct shk_report *out)

@@ -16,6 +16,10 @@ _Static_assert(sizeof(struct shk_journal_shm) == 2 * SHK_LINE, "journal");
 _Static_assert(sizeof(struct shk_ledger_shm) == SHK_LINE, "ledger");
 _Static_assert(sizeof(struct shk_changes_shm) == SHK_LINE, "changes");
 _Static_assert(sizeof(struct shk_stats_shm) == SHK_LINE, "stats");
+_Static_assert(LOCK_OFFSET + sizeof(struct shk_lock_shm) + sizeof(struct shk_journal_shm) +
+                       sizeof(struct shk_ledger_shm) + sizeof(struct shk_changes_shm) +
+                       sizeof(struct shk_stats_shm) == SHK_FIXED_SIZE,
+               "fixed parts");
 _Static_assert(sizeof(struct shk_bucket_shm) == SHK_LINE, "bucket");
 _Static_assert(sizeof(struct shk_slot_shm) == SHK_STATUS_OFFSET, "slot");
 _Static_assert(offsetof(struct shk_slot_shm, generation) == SHK_GENERATION_OFFSET, "slot");
@@ -82,9 +86,7 @@ int shk__geometry_compute(uint64_t capacity, uint32_t id_size, uint32_t key_size
     g.record_size = (uint32_t)align(g.times_offset + 16, SHK_LINE);
     g.ring_size = (uint32_t)align(sizeof(struct shk_ring_shm) + 2 * id_size, 8);
 
-    g.ring_offset = LOCK_OFFSET + sizeof(struct shk_lock_shm) + sizeof(struct shk_journal_shm) +
-                    sizeof(struct shk_ledger_shm) + sizeof(struct shk_changes_shm) +
-                    sizeof(struct shk_stats_shm);
+    g.ring_offset = SHK_FIXED_SIZE;
     g.buckets_offset = align(g.ring_offset + (uint64_t)SHK_RING * g.ring_size, SHK_LINE);
     g.queue_offset = g.buckets_offset + (uint64_t)g.buckets * sizeof(struct shk_bucket_shm);
     g.records_offset = align(g.queue_offset + (uint64_t)g.slots * 4, SHK_LINE);

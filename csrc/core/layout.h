@@ -1,6 +1,7 @@
 /* layout.h: what the bytes of a store's segment mean.
  *
  *   offset 0      header    who made it, its geometry; immutable once published, but for `state`
+ *                           and `successor` and, where it outlives a boot, `realm` and `set`
  *   1024          lock      who writes now
  *   1088          journal   what the writer is about to do
  *   1216          ledger    free queue ends, high-water mark, record count
@@ -21,11 +22,13 @@
 
 #include "shk.h"
 
-#define SHK_LAYOUT_VERSION 2u
+#define SHK_LAYOUT_VERSION 3u
 #define SHK_BYTE_ORDER 0x01020304u
 #define SHK_LINE 64u
+#define SHK_FIXED_SIZE 1408u /* up to the ring */
 
-/* header.state. Legal: MAKING -> LIVE -> MOVED -> REMOVED, LIVE -> REMOVED, MAKING -> DEAD. */
+/* header.state. Legal: MAKING -> LIVE -> MOVED -> REMOVED, LIVE -> REMOVED, and in a segment
+ * MAKING -> DEAD. */
 #define SHK_STATE_MAKING UINT64_C(0)
 #define SHK_STATE_LIVE UINT64_C(0x3159454B4D485359)    /* "YSHMKEY1" */
 #define SHK_STATE_DEAD UINT64_C(0x4441454459454B59)    /* condemned before publication */
@@ -44,7 +47,7 @@ struct shk_successor_shm {
 };
 
 struct shk_header_shm {
-    uint64_t state; /* read by every call; the only word of the header that changes */
+    uint64_t state; /* read by every call */
     uint64_t birthmark;
     uint32_t layout_version;
     uint32_t byte_order;
@@ -53,11 +56,12 @@ struct shk_header_shm {
     uint32_t id_size;
     uint32_t key_size;
     uint64_t total_size;
-    uint32_t semaphore_id_plus_one; /* 0: not made yet */
-    uint32_t owner;
+    uint64_t set;   /* semaphore set: id + 1, 0: not made yet; above it the boot, see realm.h */
     uint64_t created;
-    uint64_t ipc_namespace; /* inode of /proc/self/ns/ipc where it was made */
-    uint8_t boot_id[16];
+    uint64_t realm; /* boot and IPC namespace within which the set has a meaning */
+    uint32_t owner;
+    uint32_t mode;  /* of the set */
+    uint64_t shape; /* in a caller's memory: what its makers agreed on, see memory.c */
     uint8_t store_id[16];
     uint8_t hash_key[16];
     uint32_t name_size;

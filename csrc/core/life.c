@@ -19,7 +19,9 @@
 #include "clock.h"
 #include "collapse.h"
 #include "error.h"
+#include "handle.h"
 #include "host.h"
+#include "realm.h"
 #include "removal.h"
 
 #define POLL (SHK_MILLISECOND / 2)
@@ -55,20 +57,47 @@ static bool is_trusted(uid_t uid, const struct shk_address *address,
     return false;
 }
 
+/* "0 (root), 1000 and 1001", and so on while there is room. */
+static void describe_trusted(const struct shk_address *address, const struct shk_access *access,
+                             char *out, size_t room)
+{
+    uid_t uids[16];
+    size_t count = 0, at;
+    const size_t most = sizeof uids / sizeof *uids;
+    if (geteuid() != 0)
+        uids[count++] = geteuid();
+    if (address && address->name.size > 0 && address->owner != 0 && address->owner != geteuid())
+        uids[count++] = address->owner;
+    for (size_t i = 0; i < access->trust_count && count < most; i++) {
+        for (at = 0; at < count && uids[at] != access->trust[i]; at++)
+            ;
+        if (at == count && access->trust[i] != 0)
+            uids[count++] = access->trust[i];
+    }
+    size_t used = (size_t)snprintf(out, room, "0 (root)");
+    for (at = 0; at < count; at++) {
+        bool last = at + 1 == count && count < most;
+        if (room - used < sizeof " and 4294967295, ...") {
+            snprintf(out + used, room - used, ", ...");
+            return;
+        }
+        used += (size_t)snprintf(out + used, room - used, "%s%u", last ? " and " : ", ", uids[at]);
+    }
+}
+
 static int check_security(const struct shk_segment_info *info, const struct shk_address *address,
                           const struct shk_access *access)
 {
-    if (!is_trusted(info->uid, address, access) || !is_trusted(info->cuid, address, access))
-        return shk__fail(SHK_E_INSECURE,
-                         "segment %d (key 0x%x) is owned by uid %u and was created by uid %u; "
-                         "accepted are uid %u, root and those named as trusted",
-                         info->id, (unsigned)info->key, info->uid, info->cuid, geteuid());
-    if (info->mode & 0027)
-        return shk__fail(SHK_E_INSECURE,
-                         "segment %d (key 0x%x) of uid %u has mode %04o; a store may be written by "
-                         "its owner and read by its group: 0600 or 0640",
-                         info->id, (unsigned)info->key, info->uid, info->mode & 0777);
-    return 0;
+    if (is_trusted(info->uid, address, access) && is_trusted(info->cuid, address, access) &&
+        !(info->mode & 0027))
+        return 0;
+    char uids[96];
+    describe_trusted(address, access, uids, sizeof uids);
+    return shk__fail(SHK_E_INSECURE,
+                     "segment %d (key 0x%x) is owned by uid %u, was created by uid %u and has mode "
+                     "%04o; accepted are owners and creators with uid %s, and modes that let nobody "
+                     "else write and at most the group read: 0600 or 0640",
+                     info->id, (unsigned)info->key, info->uid, info->cuid, info->mode & 0777, uids);
 }
 
 /* The segment went away: START_OVER; otherwise the error stands. */
@@ -113,7 +142,7 @@ static int attach(int id, bool readonly, const struct shk_address *address,
  * the segment: while that is there, whoever comes next can find both. */
 static void remove_remains(const struct candidate *c)
 {
-    uint32_t set_plus_one = shk__load(&c->header->semaphore_id_plus_one);
+    uint32_t set_plus_one = (uint32_t)shk__load(&c->header->set);
     int set_id = set_plus_one ? (int)(set_plus_one - 1) : shk__set_find(c->header->store_id);
     if (set_id >= 0 && shk__set_may_be_of(set_id, c->info.cuid)) {
         struct shk__set set;
@@ -172,8 +201,8 @@ static int await_published(const struct candidate *c, const struct shk__geometry
     if (state == SHK_STATE_REMOVED) /* a caller that may write has to finish it */
         return shk__fail(SHK_E_REMOVED, "store %d was destroyed", c->info.id);
     return shk__fail(SHK_E_INCOMPATIBLE,
-                     "segment %d (key 0x%x) does not hold a store: it starts with %016llx",
-                     c->info.id, (unsigned)c->info.key, (unsigned long long)state);
+                     "segment %d (key 0x%x) does not hold a store: it starts with other bytes",
+                     c->info.id, (unsigned)c->info.key);
 }
 
 static int check_name(const struct shk_header_shm *header, const struct shk_address *address)
@@ -195,63 +224,22 @@ static int make_handle(const struct candidate *c, const struct shk_address *addr
                        const struct shk_access *access, shk_store **out)
 {
     struct shk_header_shm header; /* validated, and used, only as a copy */
+    struct shk__memory memory = {c->header, c->info.size, c->info.id, c->info.key, c->readonly};
     struct shk__geometry geometry;
     shk__header_copy(c->header, &header);
     int rc = shk__geometry_read(&header, c->info.size, &geometry);
-    if (rc == 0 && header.name_size > SHK_NAME_MAX)
-        rc = shk__fail(SHK_E_CORRUPT, "the header says its name has %u bytes", header.name_size);
     if (rc == 0)
         rc = check_name(&header, address);
     if (rc == 0 && access->store_id && memcmp(access->store_id, header.store_id, 16) != 0)
         rc = shk__fail(SHK_E_REMOVED, "segment %d holds another store now: the one meant is gone",
                        c->info.id);
-    const int set_id = (int)(header.semaphore_id_plus_one - 1);
+    const int set_id = (int)((uint32_t)header.set - 1);
     if (rc == 0 && !c->readonly && !shk__set_may_be_of(set_id, c->info.cuid))
         rc = shk__fail(SHK_E_CORRUPT,
                        "the header names semaphore set %d, which another user created than uid %u, "
                        "who created segment %d",
                        set_id, c->info.cuid, c->info.id);
-    if (rc < 0)
-        return rc;
-
-    shk_store *store = calloc(1, sizeof *store);
-    if (!store)
-        return shk__fail(-ENOMEM, "a handle");
-    store->base = (unsigned char *)c->header;
-    store->geometry = geometry;
-    memcpy(store->hash_key, header.hash_key, sizeof store->hash_key);
-    /* The kernel takes 20 us to make a process's first entry in /proc. Who can't write may as
-     * well believe the header: nothing but the time of an end depends on it. */
-    store->ipc_namespace = c->readonly ? header.ipc_namespace : shk__ipc_namespace();
-    store->lock_timeout = access->lock_timeout;
-    store->info = (struct shk_info){.id = c->info.id,
-                                    .semaphore_id = set_id,
-                                    .key = c->info.key,
-                                    .segment_size = c->info.size,
-                                    .capacity = geometry.capacity,
-                                    .id_size = geometry.id_size,
-                                    .key_size = geometry.key_size,
-                                    .record_size = geometry.record_size,
-                                    .key_id_offset = geometry.key_id_offset,
-                                    .key_offset = geometry.key_offset,
-                                    .times_offset = geometry.times_offset,
-                                    .readonly = c->readonly,
-                                    .owner = header.owner,
-                                    .created = header.created};
-    memcpy(store->info.store_id, header.store_id, sizeof header.store_id);
-    memcpy(store->info.name, header.name, header.name_size);
-    shk__collapse_open(store);
-    if (!c->readonly) {
-        struct shk__set set;
-        shk__set_describe(&set, store->info.semaphore_id, header.store_id);
-        rc = shk__lock_open(&store->lock, &shk__lock_word(store)->word, &set);
-        if (rc < 0) {
-            free(store);
-            return rc;
-        }
-    }
-    *out = store;
-    return 0;
+    return rc < 0 ? rc : shk__handle_make(&memory, &header, set_id, access, out);
 }
 
 /* 0, START_OVER or an error. `wanted` is what a creator wants, else NULL. */
@@ -300,7 +288,8 @@ static int fill_header(const struct candidate *c, const struct shk__geometry *g,
     } while (rc == -EEXIST);
     if (rc < 0)
         return rc;
-    shk__store(&h->semaphore_id_plus_one, (uint32_t)set_id + 1);
+    h->realm = shk__realm_here();
+    shk__store(&h->set, shk__set_word(h->realm, set_id));
     struct shk__set set;
     shk__set_describe(&set, set_id, h->store_id);
     rc = shk__set_initialise(&set);
@@ -316,27 +305,34 @@ static int fill_header(const struct candidate *c, const struct shk__geometry *g,
     h->key_size = g->key_size;
     h->total_size = g->total_size;
     h->owner = geteuid();
+    h->mode = mode;
     h->created = shk__realtime();
-    h->ipc_namespace = shk__ipc_namespace();
-    shk__boot_id(h->boot_id);
     h->name_size = (uint32_t)address->name.size;
     if (h->name_size)
         memcpy(h->name, address->name.data, h->name_size);
     return 0;
 }
 
+static int lock_memory(int id, enum shk_memory_lock how)
+{
+    int rc = how == SHK_MEMORY_LOCK_OFF ? 0 : shk_segment_lock(id);
+    return how == SHK_MEMORY_LOCK_REQUIRE ? rc : 0;
+}
+
 /* 0, -EEXIST, START_OVER (condemned meanwhile) or an error. */
 static int create_segment(key_t key, const struct shk_address *address,
-                          const struct shk__geometry *g, mode_t mode,
+                          const struct shk__geometry *g, const struct shk_shape *shape,
                           const struct shk_access *access, shk_store **out)
 {
     struct candidate c = {.readonly = false};
     int id;
     void *base;
-    int rc = shk_segment_create(key, g->total_size, mode, 0, &id);
+    int rc = shk_segment_create(key, g->total_size, shape->mode, 0, &id);
     if (rc < 0)
         return rc;
-    rc = shk__collapse_attach(id, g->total_size, 0, &base);
+    rc = lock_memory(id, shape->memory_lock);
+    if (rc == 0)
+        rc = shk__collapse_attach(id, g->total_size, 0, &base);
     if (rc < 0) {
         shk_segment_remove(id);
         return vanished(rc); /* removed by somebody: no store of ours was there yet */
@@ -344,7 +340,7 @@ static int create_segment(key_t key, const struct shk_address *address,
     c.header = base;
     c.info.id = id;
     shk_store *store = NULL;
-    rc = fill_header(&c, g, address, mode);
+    rc = fill_header(&c, g, address, shape->mode);
     if (rc == 0)
         rc = shk_segment_stat(id, &c.info);
     if (rc == 0)
@@ -367,22 +363,10 @@ static int create_segment(key_t key, const struct shk_address *address,
 
 /* ----------------------------------------------------------------- public -- */
 
-static int check_shape(const struct shk_info *info, const struct shk__geometry *wanted)
-{
-    if (info->capacity == wanted->capacity && info->id_size == wanted->id_size &&
-        info->key_size == wanted->key_size)
-        return 0;
-    return shk__fail(SHK_E_INCOMPATIBLE,
-                     "the existing store has capacity %llu, id_size %u, key_size %u; asked for were "
-                     "%llu, %u, %u: open it as it is, or destroy it first",
-                     (unsigned long long)info->capacity, info->id_size, info->key_size,
-                     (unsigned long long)wanted->capacity, wanted->id_size, wanted->key_size);
-}
-
 /* -EEXIST, with what is known of the segment that is there. */
 static int exists(key_t key, int rc)
 {
-    char why[256] = "a store";
+    char why[400] = "a store";
     if (rc < 0)
         snprintf(why, sizeof why, "%s", shk_error_detail());
     return shk__fail(-EEXIST, "shmget(key=0x%x, IPC_CREAT | IPC_EXCL): there is %s", (unsigned)key,
@@ -391,8 +375,8 @@ static int exists(key_t key, int rc)
 
 /* What is under the key now. 0, START_OVER or an error. */
 static int open_existing(enum shk_intent intent, key_t key, const struct shk_address *address,
-                         const struct shk_access *access, const struct shk__geometry *wanted,
-                         shk_store **out)
+                         const struct shk_shape *shape, const struct shk_access *access,
+                         const struct shk__geometry *wanted, shk_store **out)
 {
     int id;
     int rc = shk_segment_find(key, &id);
@@ -405,7 +389,10 @@ static int open_existing(enum shk_intent intent, key_t key, const struct shk_add
     if (intent == SHK_CREATE)
         rc = exists(key, rc);
     else if (rc == 0 && intent == SHK_OPEN_OR_CREATE)
-        rc = check_shape(&store->info, wanted);
+        rc = shk__handle_check_shape(&store->info, wanted->capacity, wanted->id_size,
+                                     wanted->key_size);
+    if (rc == 0 && intent == SHK_OPEN_OR_CREATE)
+        rc = lock_memory(id, shape->memory_lock);
     if (rc == 0)
         *out = store;
     else
@@ -420,6 +407,11 @@ static int check_creation(const struct shk_address *address, const struct shk_sh
         return shk__fail(SHK_E_INVALID,
                          "mode is %04o; it must be 0600, or 0640 for readers of the group",
                          shape->mode);
+    if ((unsigned)shape->memory_lock > SHK_MEMORY_LOCK_OFF)
+        return shk__fail(SHK_E_INVALID, "memory_lock is %d; it must be %d (try), %d (require) or "
+                                        "%d (off)",
+                         (int)shape->memory_lock, SHK_MEMORY_LOCK_TRY, SHK_MEMORY_LOCK_REQUIRE,
+                         SHK_MEMORY_LOCK_OFF);
     if (access->readonly)
         return shk__fail(SHK_E_INVALID, "a store can't be created read-only");
     if (address->name.size > 0 && address->owner != geteuid())
@@ -447,13 +439,13 @@ int shk_store_open(enum shk_intent intent, const struct shk_address *address,
     /* Each round means that somebody else created, condemned or removed meanwhile. */
     for (int round = 0; round < ROUNDS_MAX; round++) {
         if (wanted) {
-            rc = create_segment(key, address, wanted, shape->mode, access, out);
+            rc = create_segment(key, address, wanted, shape, access, out);
             if (rc == START_OVER)
                 continue;
             if (rc != -EEXIST)
                 return rc;
         }
-        rc = open_existing(intent, key, address, access, wanted, out);
+        rc = open_existing(intent, key, address, shape, access, wanted, out);
         if (rc != START_OVER)
             return rc;
     }
@@ -466,4 +458,30 @@ int shk_store_from_id(int id, const struct shk_access *access, shk_store **out)
     int rc = open_segment(id, NULL, access, NULL, out);
     return rc == START_OVER ? shk__fail(-ENOENT, "segment %d is gone: removed, or never there", id)
                             : rc;
+}
+
+/* 0 for a store whose memory has an id by which to ask, or to lock it. */
+static int check_lockable(const shk_store *store)
+{
+    if (!shk__is_in_memory(store))
+        return shk__namespace_check(store);
+    return shk__fail(SHK_E_INVALID, "the store is in memory of the caller's, which is locked, and "
+                                    "asked about, by the caller (mlock)");
+}
+
+int shk_store_memory_locked(const shk_store *store, bool *out)
+{
+    struct shk_segment_info info;
+    int rc = check_lockable(store);
+    if (rc == 0)
+        rc = shk_segment_stat(store->info.id, &info);
+    if (rc == 0)
+        *out = info.mode & SHM_LOCKED;
+    return rc;
+}
+
+int shk_store_lock_memory(const shk_store *store)
+{
+    int rc = check_lockable(store);
+    return rc < 0 ? rc : shk_segment_lock(store->info.id);
 }

@@ -33,8 +33,13 @@ int shk__moved(const shk_store *store)
 {
     struct shk_successor to;
     load_successor(store, &to);
-    return shk__fail(SHK_E_MOVED, "store %d moved to store %d (key 0x%x%s%s%s): open that one",
-                     store->info.id, to.id, (unsigned)to.key, *to.name ? ", name '" : "", to.name,
+    if (to.id < 0)
+        return shk__fail(SHK_E_MOVED, "%s moved to one in a buffer, whose store id begins with "
+                                      "%02x%02x%02x%02x: open that one",
+                         store->title, to.store_id[0], to.store_id[1], to.store_id[2],
+                         to.store_id[3]);
+    return shk__fail(SHK_E_MOVED, "%s moved to store %d (key 0x%x%s%s%s): open that one",
+                     store->title, to.id, (unsigned)to.key, *to.name ? ", name '" : "", to.name,
                      *to.name ? "'" : "");
 }
 
@@ -47,7 +52,7 @@ int shk_store_successor(const shk_store *store, struct shk_successor *out)
 {
     uint64_t state = shk__load(&shk__header(store)->state);
     if (state == SHK_STATE_LIVE)
-        return shk__fail(SHK_E_ABSENT, "store %d has not moved", store->info.id);
+        return shk__fail(SHK_E_ABSENT, "%s has not moved", store->title);
     if (state != SHK_STATE_MOVED)
         return shk__store_check_live(store);
     load_successor(store, out);
@@ -78,10 +83,10 @@ static int check_fit(const shk_store *store, const shk_store *target)
 {
     const struct shk__geometry *from = &store->geometry, *to = &target->geometry;
     if (memcmp(store->info.store_id, target->info.store_id, sizeof store->info.store_id) == 0)
-        return shk__fail(SHK_E_INVALID, "store %d can't be copied to itself", store->info.id);
+        return shk__fail(SHK_E_INVALID, "%s can't be copied to itself", store->title);
     if (target->info.readonly || store->info.readonly)
-        return shk__fail(SHK_E_READONLY, "store %d was opened read-only; both are written to",
-                         target->info.readonly ? target->info.id : store->info.id);
+        return shk__fail(SHK_E_READONLY, "%s was opened read-only; both are written to",
+                         target->info.readonly ? target->title : store->title);
     if (to->id_size < from->id_size || to->key_size < from->key_size)
         return shk__fail(SHK_E_INVALID,
                          "the new store has id_size %u, key_size %u; it must have at least this "
@@ -117,9 +122,9 @@ static int copy_record(const shk_store *store, const uint64_t *words, const shk_
     struct shk__place place;
     struct shk_record about;
     if (!shk__image_is_sound(store, words))
-        return shk__fail(SHK_E_CORRUPT, "store %d holds a record that nobody can have written: "
+        return shk__fail(SHK_E_CORRUPT, "%s holds a record that nobody can have written: "
                                         "repair it first",
-                         store->info.id);
+                         store->title);
     int rc = shk__pair_make(target, (struct shk_bytes){client, strnlen(client, longest)},
                             (struct shk_bytes){server, strnlen(server, longest)}, &query.pair);
     query.role = shk__image_flags(words) & SHK_FLAGS_IS_PREVIOUS;

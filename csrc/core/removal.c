@@ -2,6 +2,8 @@
  *
  *   state LIVE or MOVED -> REMOVED -> entries, then records wiped -> set removed -> segment removed
  *
+ * In memory of the caller's the last step is the caller's: it holds a REMOVED store until it is
+ * zeroed, which is right once no handle of that store is left (memory.c).
  * Every step may be repeated, and whoever finds a store REMOVED does the rest, so a
  * destroyer may be killed anywhere.
  */
@@ -16,6 +18,7 @@
 
 #include "error.h"
 #include "host.h"
+#include "realm.h"
 #include "watch.h"
 
 #define SHK_WIPED UINT64_MAX /* ledger.high_water once such a store holds no key */
@@ -67,24 +70,35 @@ void shk__removal_finish(const shk_store *store)
     struct shk__set set;
     shk__set_describe(&set, store->info.semaphore_id, store->info.store_id);
     shk__set_remove(&set);
-    (void)shk_segment_remove(store->info.id);
+    if (!shk__is_in_memory(store))
+        (void)shk_segment_remove(store->info.id);
+}
+
+/* Whoever may write in memory of the caller's may destroy what is there. */
+static int check_owner(const shk_store *store)
+{
+    struct shk_segment_info info;
+    if (shk__is_in_memory(store))
+        return 0;
+    int rc = shk_segment_stat(store->info.id, &info);
+    if (rc < 0 || geteuid() == 0 || geteuid() == info.uid || geteuid() == info.cuid)
+        return rc;
+    return shk__fail(-EPERM, "shmctl(id=%d, IPC_RMID): only its owner (uid %u) or creator (uid %u) "
+                             "may destroy a store",
+                     info.id, info.uid, info.cuid);
 }
 
 int shk_store_destroy(shk_store *store)
 {
     if (store->info.readonly)
-        return shk__fail(SHK_E_READONLY, "a read-only handle can't destroy store %d",
-                         store->info.id);
-    struct shk_segment_info info;
+        return shk__fail(SHK_E_READONLY, "a read-only handle can't destroy %s", store->title);
     int rc = shk__namespace_check(store);
     if (rc == 0)
-        rc = shk_segment_stat(store->info.id, &info);
+        rc = shk__realm_check(store);
+    if (rc == 0)
+        rc = check_owner(store);
     if (rc < 0)
         return rc;
-    if (geteuid() != 0 && geteuid() != info.uid && geteuid() != info.cuid)
-        return shk__fail(-EPERM, "shmctl(id=%d, IPC_RMID): only its owner (uid %u) or creator (uid %u) "
-                                 "may destroy a store",
-                         info.id, info.uid, info.cuid);
     uint64_t *state = &shk__header(store)->state;
     int locked = shk__lock_acquire(&store->lock, shk_store_lock_timeout(store));
     /* Without its set a store can no longer be locked, only destroyed. */
@@ -103,17 +117,17 @@ int shk_store_destroy(shk_store *store)
     }
     if (locked >= 0)
         shk__lock_release(&store->lock);
-    return rc == SHK_E_REMOVED ? shk__fail(rc, "store %d was destroyed already", store->info.id)
+    return rc == SHK_E_REMOVED ? shk__fail(rc, "%s was destroyed already", store->title)
                                : rc;
 }
 
-/* The segment was removed by hand and we are the last in it: its set serves nobody. */
+/* The segment went with our attachment, being marked for removal, or because the host keeps
+ * none that nobody has attached (kernel.shm_rmid_forced): its set serves nobody. */
 static void remove_orphan(const shk_store *store)
 {
     struct shk_segment_info info;
     struct shk__set set;
-    if (shk__namespace_check(store) < 0 || shk_segment_stat(store->info.id, &info) < 0 ||
-        !(info.mode & SHM_DEST) || info.attached > 1)
+    if (shk__namespace_check(store) < 0 || shk_segment_stat(store->info.id, &info) != -ENOENT)
         return;
     shk__set_describe(&set, store->info.semaphore_id, store->info.store_id);
     shk__set_remove(&set);
@@ -123,11 +137,14 @@ void shk_store_close(shk_store *store)
 {
     if (!store)
         return;
-    if (store->lock.seat) {
+    const bool writes = store->lock.seat;
+    if (writes)
         shk__lock_close(&store->lock);
-        remove_orphan(store);
+    if (!shk__is_in_memory(store)) {
+        shk_segment_detach(store->base);
+        if (writes)
+            remove_orphan(store);
     }
-    shk_segment_detach(store->base);
     explicit_bzero(store, sizeof *store);
     free(store);
 }

@@ -441,7 +441,7 @@ int shk_store_repair(shk_store *store, struct shk_repair_report *out)
 {
     struct shk_repair_report report = {0};
     if (store->info.readonly)
-        return shk__fail(SHK_E_READONLY, "store %d was opened read-only", store->info.id);
+        return shk__fail(SHK_E_READONLY, "%s was opened read-only", store->title);
     int rc = shk__store_begin(store);
     if (rc == SHK_E_CORRUPT) { /* a journal or a lock word that can't be */
         rc = shk__store_begin_damaged(store);

@@ -230,13 +230,20 @@ int shk_segment_lock(int id)
         return 0;
     int error = errno;
     struct rlimit limit = {0, 0};
+    struct shk_segment_info info = {.size = 0};
     (void)getrlimit(RLIMIT_MEMLOCK, &limit);
-    if (error == ENOMEM || (error == EPERM && limit.rlim_cur == 0))
-        return shk__fail(-error,
-                         "shmctl(id=%d, SHM_LOCK): beyond RLIMIT_MEMLOCK, %llu bytes for all that "
-                         "this user has locked: raise it (ulimit -l, LimitMEMLOCK= of a service)",
-                         id, (unsigned long long)limit.rlim_cur);
-    return fail_to_control(error, id, ", SHM_LOCK");
+    if (error != ENOMEM && !(error == EPERM && limit.rlim_cur == 0))
+        return fail_to_control(error, id, ", SHM_LOCK");
+    (void)shk_segment_stat(id, &info);
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), size = (info.size + page - 1) / page * page;
+    /* What else the user has locked isn't shown to him; it fills the limit at most. */
+    unsigned long long needed = size + (size <= limit.rlim_cur ? limit.rlim_cur : 0);
+    return shk__fail(-error,
+                     "shmctl(id=%d, SHM_LOCK): beyond RLIMIT_MEMLOCK, %llu bytes for all that this "
+                     "user has locked, and this segment needs %zu: raise it (ulimit -l %llu, or "
+                     "LimitMEMLOCK=%lluK of a service)",
+                     id, (unsigned long long)limit.rlim_cur, size, (needed + 1023) / 1024,
+                     (needed + 1023) / 1024);
 }
 
 int shk_segment_unlock(int id)

@@ -1,5 +1,5 @@
 /* semaphore.c: semget, semtimedop and semctl, with errors that say what to do. */
-#include "shk.h"
+#include "semaphore.h"
 
 #include <errno.h>
 #include <string.h>
@@ -15,7 +15,7 @@ union semun { /* semctl(2): the caller defines it */
 };
 
 /* kernel.sem is four numbers: SEMMSL, SEMMNS, SEMOPM, SEMMNI. The advice gives them all. */
-static int fail_to_create(int error, key_t key, unsigned count)
+int shk__semset_fail_to_create(int error, key_t key, unsigned count)
 {
     struct seminfo limits, used; /* SEM_INFO: semusz sets, semaem semaphores */
     if ((error != EINVAL && error != ENOSPC) ||
@@ -60,7 +60,7 @@ int shk_semset_create(key_t key, unsigned count, mode_t mode, int *id)
                          count, SHK_SEMSET_MAX);
     int found = semget(key, (int)count, IPC_CREAT | IPC_EXCL | (int)(mode & 0777));
     if (found < 0)
-        return fail_to_create(errno, key, count);
+        return shk__semset_fail_to_create(errno, key, count);
     *id = found;
     return 0;
 }

@@ -151,6 +151,9 @@ struct shk_realm {
     uint64_t ipc_namespace;
 };
 SHK_API void shk_realm_here(struct shk_realm *out);
+/* 1 where kernel.shm_rmid_forced is set in this IPC namespace: then a segment goes with its
+ * last attachment, and its contents with it. 0 where not; -errno: not known. */
+SHK_API int shk_rmid_forced(void);
 
 /* ----------------------------------------------------------------- words -- */
 
@@ -213,13 +216,22 @@ struct shk_address {
     key_t key;
 };
 
+/* Whether a store's pages are kept out of swap (SHM_LOCK): from before its first key is
+ * written, and those that are not there yet too, without bringing them in. The lock counts
+ * the whole segment against RLIMIT_MEMLOCK of the user, unless CAP_IPC_LOCK is had.
+ * TRY: where it is refused there is a store all the same; shk_store_memory_locked tells,
+ * and shk_store_lock_memory says why. REQUIRE: then -ENOMEM or -EPERM, and no store. */
+enum shk_memory_lock { SHK_MEMORY_LOCK_TRY, SHK_MEMORY_LOCK_REQUIRE, SHK_MEMORY_LOCK_OFF };
+
 /* What to create. Zero id_size, key_size: the defaults. mode: 0600, or 0640 for
- * readers of the group; anything else is refused. */
+ * readers of the group; anything else is refused. memory_lock is done to an existing store
+ * too that SHK_OPEN_OR_CREATE finds; where it is required and refused, that one stays. */
 struct shk_shape {
     uint64_t capacity; /* pairs, 1 to SHK_CAPACITY_MAX */
     uint32_t id_size;
     uint32_t key_size;
     mode_t mode;
+    enum shk_memory_lock memory_lock;
 };
 
 #define SHK_OPEN_TIMEOUT_DEFAULT (2 * SHK_SECOND)
@@ -248,6 +260,36 @@ SHK_API int shk_store_open(enum shk_intent intent, const struct shk_address *add
                            shk_store **out);
 /* By the segment's id, as in info.id; -ENOENT if it is gone. */
 SHK_API int shk_store_from_id(int id, const struct shk_access *access, shk_store **out);
+/* In memory of the caller's: an anonymous shared mapping, a mapped file, POSIX shared memory.
+ * The caller keeps it mapped until the handle is closed, and vouches for who may write it: owner
+ * and mode are not checked. base: a multiple of 8. Memory that is zero up to its end holds a new
+ * store, by SHK_CREATE and SHK_OPEN_OR_CREATE; SHK_OPEN finds none there: -ENOENT. Any number of
+ * processes may create at once, and each goes on with what another, being dead, had begun.
+ * In shape, 0 stands for what the store there has and, for a new one, the largest capacity that
+ * fits, the default sizes, and mode 0600, which is the semaphores'.
+ *
+ * info.id is -1. The semaphores have a meaning in the IPC namespace and the boot they were made
+ * in: elsewhere in the same boot a handle that may write is INCOMPATIBLE, while readers work
+ * anywhere; after a reboot the first opener's namespace takes the store over. A boot is known by
+ * its boot_id: where a container has one of its own, don't share the memory with it.
+ * shk_store_destroy wipes the store and removes the semaphores, which otherwise stay until the
+ * next boot, whatever becomes of the memory. Then the memory is REMOVED to every opener until
+ * the caller zeroes it, which must not be before all handles are closed.
+ *
+ * The journal covers processes that are killed, not a kernel that crashes and leaves a file's
+ * pages half written; to write the file out is the caller's (msync). Access beyond the end of a
+ * file that was cut off is SIGBUS. The pages are kept out of core dumps where madvise can. */
+SHK_API int shk_store_in_memory(enum shk_intent intent, void *base, size_t size,
+                                const struct shk_shape *shape, const struct shk_access *access,
+                                shk_store **out);
+/* The bytes that a store of this shape takes. */
+SHK_API int shk_store_size(const struct shk_shape *shape, size_t *out);
+/* Whether swap is kept from seeing the store, at this moment. INVALID in memory of the
+ * caller's, as below. */
+SHK_API int shk_store_memory_locked(const shk_store *store, bool *out);
+/* Keeps it from doing so, for all processes. -ENOMEM, -EPERM: RLIMIT_MEMLOCK, whose value and
+ * what is needed are in the detail; -EPERM also for all but owner, creator and CAP_IPC_LOCK. */
+SHK_API int shk_store_lock_memory(const shk_store *store);
 /* Detaches and gives the writer's token back. NULL is allowed. */
 SHK_API void shk_store_close(shk_store *store);
 /* Wipes every record and removes the segment and its semaphores. Other handles
@@ -305,6 +347,7 @@ struct shk_put {
     int32_t status;
     uint64_t ttl;     /* from now on; 0: see expires */
     uint64_t expires; /* CLOCK_REALTIME, if ttl is 0; 0: never */
+    uint64_t updated; /* CLOCK_REALTIME; 0: now */
     enum shk_condition condition;
     int32_t if_key_id;
 };
@@ -321,6 +364,17 @@ struct shk_item {
 /* count puts under one lock. Where an item is invalid or the store has no room for all,
  * none is written. A process killed meanwhile leaves the first of them written. */
 SHK_API int shk_store_put_many(shk_store *store, struct shk_item *items, size_t count);
+/* What an import does about pairs that are there already, whatever their status; expired
+ * ones are absent. */
+enum shk_present {
+    SHK_PRESENT_REFUSE, /* EXISTS, and nothing is written */
+    SHK_PRESENT_KEEP,   /* they stay as they are */
+    SHK_PRESENT_REPLACE,
+};
+/* put_many for records that were kept elsewhere: *written (may be NULL) is how many were
+ * written, and key ids from the counter are from then on beyond last_key_id (0 or more). */
+SHK_API int shk_store_import(shk_store *store, struct shk_item *items, size_t count,
+                             enum shk_present present, int32_t last_key_id, uint64_t *written);
 /* INVALID: what put_many, and get_many and delete_many, would refuse of this store. */
 SHK_API int shk_store_check_item(const shk_store *store, const struct shk_item *item);
 SHK_API int shk_store_check_pair(const shk_store *store, const struct shk_pair *pair);
@@ -425,7 +479,7 @@ SHK_API int shk_store_changes(const shk_store *store, uint64_t since, struct shk
 SHK_API int shk_store_copy_to(shk_store *store, shk_store *target, uint64_t *copied);
 /* Where the records of a store that moved are now. ABSENT: it did not move. */
 struct shk_successor {
-    int id;
+    int id; /* -1: in memory of the caller's */
     unsigned char store_id[16];
     key_t key;
     uid_t owner;
@@ -448,8 +502,8 @@ SHK_API int shk_store_successor(const shk_store *store, struct shk_successor *ou
 SHK_API int shk_store_slots(const shk_store *store, const void **slots, uint64_t *count);
 
 struct shk_info {
-    int id;              /* of the segment */
-    int semaphore_id;    /* of the set that tells who is alive */
+    int id;              /* of the segment; -1: in memory of the caller's */
+    int semaphore_id;    /* of the set that tells who is alive; -1: that is elsewhere */
     key_t key;
     uint64_t segment_size;
     uint64_t capacity;

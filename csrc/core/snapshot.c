@@ -81,15 +81,15 @@ static int copy_quietly(const shk_store *store, shk_snapshot *snapshot)
         if (rc < 0 && rc != SHK_E_CORRUPT)
             return rc;
         if (before.kind >= SHK_CHANGE_COUNT && before.kind != SHK_CHANGE_REPAIR)
-            return shk__fail(SHK_E_CORRUPT, "the journal of store %d holds an operation of the "
+            return shk__fail(SHK_E_CORRUPT, "the journal of %s holds an operation of the "
                                             "unknown kind %llu",
-                             store->info.id, (unsigned long long)before.kind);
+                             store->title, (unsigned long long)before.kind);
         shk__quiet_pause(i);
     }
     return shk__fail(SHK_E_BUSY,
-                     "writers changed store %d during each of %d copies: take the snapshot through "
+                     "writers changed %s during each of %d copies: take the snapshot through "
                      "a writable handle, which holds them up, or iterate",
-                     store->info.id, SHK__QUIET_TRIES);
+                     store->title, SHK__QUIET_TRIES);
 }
 
 int shk_store_snapshot(shk_store *store, shk_snapshot **out)

@@ -10,6 +10,7 @@
 #include "host.h"
 #include "move.h"
 #include "previous.h"
+#include "realm.h"
 #include "removal.h"
 #include "repair.h"
 #include "watch.h"
@@ -22,11 +23,11 @@ int shk__store_check_live(const shk_store *store)
     if (state == SHK_STATE_LIVE)
         return 0;
     if (state == SHK_STATE_REMOVED)
-        return shk__fail(SHK_E_REMOVED, "store %d was destroyed", store->info.id);
+        return shk__fail(SHK_E_REMOVED, "%s was destroyed", store->title);
     if (state == SHK_STATE_MOVED)
         return shk__moved(store);
-    return shk__fail(SHK_E_CORRUPT, "the state of store %d is %#llx, which no open store can have",
-                     store->info.id, (unsigned long long)state);
+    return shk__fail(SHK_E_CORRUPT, "the state of %s is none that an open store can have",
+                     store->title);
 }
 
 /* Why the lock could not be had, in terms of the store. */
@@ -34,21 +35,24 @@ static int explain_lock(const shk_store *store, int rc)
 {
     if (shk__load(&shk__header(store)->state) == SHK_STATE_REMOVED) {
         shk__removal_finish(store); /* its destroyer may have died */
-        return shk__fail(SHK_E_REMOVED, "store %d was destroyed", store->info.id);
+        return shk__fail(SHK_E_REMOVED, "%s was destroyed", store->title);
     }
     if (rc != -EIDRM && rc != SHK_E_CORRUPT)
         return rc;
     int elsewhere = shk__namespace_check(store);
+    if (elsewhere == 0)
+        elsewhere = shk__realm_check(store);
     if (elsewhere < 0)
         return elsewhere;
     struct shk_segment_info info;
-    if (shk_segment_stat(store->info.id, &info) < 0 || info.mode & SHM_DEST)
-        return shk__fail(SHK_E_REMOVED, "store %d was removed by hand", store->info.id);
+    if (!shk__is_in_memory(store) &&
+        (shk_segment_stat(store->info.id, &info) < 0 || info.mode & SHM_DEST))
+        return shk__fail(SHK_E_REMOVED, "%s was removed by hand", store->title);
     if (rc == -EIDRM)
         return shk__fail(SHK_E_CORRUPT,
-                         "semaphore set %d of store %d was removed, so a living writer can't be told "
+                         "semaphore set %d of %s was removed, so a living writer can't be told "
                          "from a dead one: the store can still be read and destroyed",
-                         store->info.semaphore_id, store->info.id);
+                         store->info.semaphore_id, store->title);
     return rc;
 }
 
@@ -67,7 +71,7 @@ static int recover_locked(const shk_store *store)
 int shk__store_begin(shk_store *store)
 {
     if (store->info.readonly)
-        return shk__fail(SHK_E_READONLY, "store %d was opened read-only", store->info.id);
+        return shk__fail(SHK_E_READONLY, "%s was opened read-only", store->title);
     int acquired = shk__lock_acquire(&store->lock, shk_store_lock_timeout(store));
     if (acquired < 0)
         return explain_lock(store, acquired);
@@ -78,11 +82,11 @@ int shk__store_begin(shk_store *store)
     int rc = shk__store_check_live(store);
     if (rc == SHK_E_REMOVED) {
         shk__removal_finish(store); /* its destroyer may have died */
-        rc = shk__fail(SHK_E_REMOVED, "store %d was destroyed", store->info.id);
+        rc = shk__fail(SHK_E_REMOVED, "%s was destroyed", store->title);
     } else if (rc == SHK_E_MOVED) {
         shk__moved_finish(store); /* its mover may have died */
         rc = shk__moved(store);
-    } else if (rc == 0)
+    } else if (rc == 0 && (rc = shk__realm_check(store)) == 0)
         rc = recover_locked(store);
     if (rc < 0)
         shk__lock_release(&store->lock);
@@ -97,6 +101,8 @@ int shk__store_begin_damaged(shk_store *store)
     if (acquired < 0)
         return explain_lock(store, acquired);
     int rc = shk__store_check_live(store);
+    if (rc == 0)
+        rc = shk__realm_check(store);
     if (rc < 0)
         shk__lock_release(&store->lock);
     return rc;

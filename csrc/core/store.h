@@ -19,7 +19,15 @@ struct shk_store {
     struct shk_info info;
     uint64_t collapse_at; /* atomic: a high-water mark, of collapse.h */
     uint64_t ipc_namespace; /* where the handle was opened, so where the store was made */
+    uint64_t realm;         /* in a caller's memory, written to: the header's, then and now */
+    char title[24];         /* what messages call it */
 };
+
+/* In memory that is the caller's: there is no segment to ask, to mark or to detach. */
+static inline bool shk__is_in_memory(const shk_store *store)
+{
+    return store->info.id < 0;
+}
 
 #define SHK__PART(name, type, at)                                                                  \
     static inline struct type *shk__##name(const shk_store *store)                                 \

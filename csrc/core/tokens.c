@@ -14,12 +14,14 @@
 #include "clock.h"
 #include "error.h"
 #include "registry.h"
+#include "semaphore.h"
 
 #define SEMAPHORES (SHK_WRITERS_MAX + SHK_IDENTITY)
 #define MAGIC_0 21323u /* "SK" */
 #define MAGIC_1 22859u /* "YK" less a bit: a semaphore holds at most 32,767 */
 
 #define CLAIM_ATTEMPTS 3
+#define UNDO_ATTEMPTS 64
 
 union semun { /* semctl(2): the caller defines it */
     int val;
@@ -83,17 +85,18 @@ static key_t key_of(const uint8_t store_id[16])
     return (key_t)(word % INT32_MAX + 1);
 }
 
-int shk__set_create_keyed(const uint8_t store_id[16], mode_t mode, int *id)
+static int make(const uint8_t store_id[16], int flags, int *id)
 {
-    int made = semget(key_of(store_id), SEMAPHORES, IPC_CREAT | IPC_EXCL | (int)mode);
+    int made = semget(key_of(store_id), SEMAPHORES, IPC_CREAT | flags);
     if (made < 0)
-        return shk__fail(-errno,
-                         "semget(nsems=%u): sysctl kernel.sem limits the semaphores of a set (SEMMSL, "
-                         "its first number), of the host (SEMMNS, the second) and the number of "
-                         "sets (SEMMNI, the fourth)",
-                         SEMAPHORES);
+        return shk__semset_fail_to_create(errno, key_of(store_id), SEMAPHORES);
     *id = made;
     return 0;
+}
+
+int shk__set_create_keyed(const uint8_t store_id[16], mode_t mode, int *id)
+{
+    return make(store_id, IPC_EXCL | (int)mode, id);
 }
 
 int shk__set_find(const uint8_t store_id[16])
@@ -120,20 +123,24 @@ bool shk__set_may_be_of(int id, uid_t creator)
            about.sem_perm.cuid == creator;
 }
 
-int shk__set_initialise(const struct shk__set *set)
-{
-    unsigned short values[SEMAPHORES] = {0};
-    memcpy(values + SHK_WRITERS_MAX, set->identity, sizeof set->identity);
-    if (semctl(set->id, 0, SETALL, (union semun){.array = values}) < 0)
-        return shk__fail(-errno, "semctl(id=%d, SETALL)", set->id);
-    return 0;
-}
-
 static int check_identity(const struct shk__set *set)
 {
     struct operations ops = {.count = 0};
     add_identity(&ops, set);
     return perform(set, &ops);
+}
+
+int shk__set_initialise(const struct shk__set *set)
+{
+    struct operations ops = {.count = 0};
+    for (uint32_t i = 0; i < SHK_IDENTITY; i++) {
+        add(&ops, SHK_WRITERS_MAX + i, 0, 0); /* Linux makes semaphores with the value 0 */
+        add(&ops, SHK_WRITERS_MAX + i, set->identity[i], 0);
+    }
+    int rc = perform(set, &ops);
+    if (rc == -EAGAIN)
+        rc = check_identity(set);
+    return rc < 0 ? explain(set, rc) : 0;
 }
 
 /* The caller has just listed the token. 1, 0 or an error as shk__set_claim. */
@@ -223,7 +230,7 @@ int shk__set_claim_any(const struct shk__set *set, uint32_t *token)
 
 struct take {
     int id;
-    struct sembuf operation;
+    struct sembuf operations[2]; /* of a free token */
 };
 
 #ifndef __has_feature
@@ -241,15 +248,17 @@ __attribute__((no_sanitize("address", "thread", "undefined"))) static int
 die_holding(void *argument)
 {
     const struct take *child = argument;
-    syscall(SYS_semop, child->id, &child->operation, (size_t)1);
+    syscall(SYS_semop, child->id, child->operations, (size_t)2);
     syscall(SYS_kill, syscall(SYS_getpid), SIGKILL);
     return 0;
 }
 
-int shk__set_test_undo(const struct shk__set *set)
+/* The pid of a child that took the token, if it was free, and was killed then. -errno. */
+static pid_t kill_holder(const struct shk__set *set, uint32_t token)
 {
     _Alignas(16) char stack[16384];
-    struct take child = {set->id, {.sem_num = 0, .sem_op = 1, .sem_flg = SEM_UNDO | IPC_NOWAIT}};
+    const unsigned short number = (unsigned short)token;
+    struct take child = {set->id, {{number, 0, IPC_NOWAIT}, {number, 1, SEM_UNDO | IPC_NOWAIT}}};
     /* No signal handler of the program runs in the child, and with no exit signal
      * no SIGCHLD handler and no wait() of the program ever sees it. */
     sigset_t all, before;
@@ -264,20 +273,53 @@ int shk__set_test_undo(const struct shk__set *set)
     while (waitpid(pid, &status, (int)__WCLONE) < 0)
         if (errno != EINTR)
             return shk__fail(-errno, "waitpid(%d), to test that this kernel honours SEM_UNDO", pid);
-    pid_t last = semctl(set->id, 0, GETPID);
-    int value = semctl(set->id, 0, GETVAL);
-    if (value != 0 || last != pid)
-        return shk__fail(-ENOTSUP,
-                         "this kernel does not honour SEM_UNDO: the token of killed child %d is %d, "
-                         "last changed by %d; a dead writer could not be told from a living one",
-                         pid, value, last);
-    return 0;
+    return pid;
+}
+
+int shk__set_test_undo(const struct shk__set *set)
+{
+    pid_t pid = 0, last = 0;
+    int value = 0;
+    for (uint32_t i = 0; i < UNDO_ATTEMPTS; i++) {
+        uint32_t token = ((uint32_t)getpid() * 2654435761u + i) % SHK_WRITERS_MAX;
+        pid = kill_holder(set, token);
+        if (pid < 0)
+            return pid;
+        /* In this order: the value that was left by the child, or that of whoever came later
+         * and is named then. */
+        value = semctl(set->id, (int)token, GETVAL);
+        last = semctl(set->id, (int)token, GETPID);
+        if (last == pid && value == 0)
+            return 0;
+        if (last == pid)
+            break;
+    }
+    return shk__fail(-ENOTSUP,
+                     "this kernel does not honour SEM_UNDO: the token of killed child %d is %d, "
+                     "last changed by %d; a dead writer could not be told from a living one",
+                     pid, value, last);
+}
+
+int shk__set_join(const uint8_t store_id[16], mode_t mode, struct shk__set *out)
+{
+    struct shk__set set;
+    int id = -1;
+    int rc = make(store_id, (int)mode, &id);
+    if (rc < 0)
+        return rc;
+    shk__set_describe(&set, id, store_id);
+    rc = shk__set_initialise(&set);
+    if (rc == 0)
+        rc = shk__set_test_undo(&set);
+    if (rc == 0)
+        *out = set;
+    return rc;
 }
 
 void shk__set_remove(const struct shk__set *set)
 {
     if (check_identity(set) < 0) {
-        /* Or it is the half-made set of a creator that was killed before SETALL. */
+        /* Or it is the half-made set of a creator that was killed before it was initialised. */
         struct semid_ds about;
         if (semctl(set->id, 0, IPC_STAT, (union semun){.buf = &about}) < 0 ||
             about.sem_perm.__key != set->key || about.sem_nsems != SEMAPHORES ||

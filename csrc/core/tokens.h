@@ -8,8 +8,8 @@
  *
  * Every operation on a token is one atomic semop that also checks the constants
  * (minus v, is zero, plus v): an id means something only within one IPC namespace
- * and one boot, and a stranger's zero must never read as "dead". Tokens are never
- * set with SETVAL or SETALL after creation, for that would discard the undo.
+ * and one boot, and a stranger's zero must never read as "dead". Nothing is ever set
+ * with SETVAL or SETALL, for that would discard the undo.
  */
 #ifndef SHK_TOKENS_H
 #define SHK_TOKENS_H
@@ -36,10 +36,15 @@ void shk__set_describe(struct shk__set *set, int id, const uint8_t store_id[16])
 /* False: another user than this one created it, which its name and constants, read from a
  * segment, may be forged to hide. True also where there is no such set. */
 bool shk__set_may_be_of(int id, uid_t creator);
-/* Stores the constants. Only the creator, before publication. */
+/* Stores the constants, by one semop that only new semaphores let through: 0 also where they
+ * were stored before. CORRUPT: somebody else's set. */
 int shk__set_initialise(const struct shk__set *set);
-/* Kills a child that holds a token: 0 if the kernel then gave it back, -ENOTSUP if not. */
+/* Kills a child that holds a token: 0 if the kernel then gave it back, -ENOTSUP if not. Others
+ * may be taking tokens meanwhile. */
 int shk__set_test_undo(const struct shk__set *set);
+/* The set of the store id, found or made, initialised and tested: any number of processes
+ * that do so at once get the same one. */
+int shk__set_join(const uint8_t store_id[16], mode_t mode, struct shk__set *out);
 
 /* 1: taken, its former holder is dead or there was none. 0: held by the living.
  * -EIDRM: no such set (any more). SHK_E_CORRUPT: somebody else's set. Other

@@ -37,7 +37,9 @@ void shk__tell_waiters(const shk_store *store)
         return;
     shk_store_wake(store);
     /* After it: what a writer killed or stopped in between has not done, the next one does.
-     * A late store of an older revision only makes for a wake too many. */
+     * A late store of an older revision only makes for a wake too many. So does `awaited`
+     * where it is of a boot before; `woken_at`, of another clock then, can equal `now` for one
+     * tick at most, as after a kill. */
     shk__store(&changes->woken_at, now);
     shk__store(&changes->woken, revision);
 }
@@ -63,12 +65,15 @@ int shk_store_revision(const shk_store *store, uint64_t *out)
 static int check_removed(const shk_store *store)
 {
     struct shk_segment_info info;
+    if (shk__is_in_memory(store))
+        return 0;
     int rc = shk_segment_stat(store->info.id, &info);
     bool removed = rc == -ENOENT || (rc == 0 && info.mode & SHM_DEST);
     /* In another IPC namespace the id means another segment, or none. */
-    if (removed && shk__ipc_namespace() == store->ipc_namespace)
-        return shk__fail(SHK_E_REMOVED, "store %d was removed by hand", store->info.id);
-    return 0;
+    if (!removed || shk__ipc_namespace() != store->ipc_namespace)
+        return 0;
+    rc = shk__store_check_live(store); /* destroyed just now: the state comes first */
+    return rc < 0 ? rc : shk__fail(SHK_E_REMOVED, "%s was removed by hand", store->title);
 }
 
 /* Only ever raised: to lower it would hide whoever is about to sleep. Pairs with the

@@ -99,7 +99,7 @@ void shk__put_fill(const shk_store *store, const struct shk__query *query,
     uint64_t now = shk__realtime_fine();
     struct shk_record about = {.status = what->status,
                                .key_length = (uint32_t)what->key.size,
-                               .updated = now,
+                               .updated = what->updated ? what->updated : now,
                                .expires = what->ttl ? expires_after(now, what->ttl)
                                                     : what->expires};
     shk__image_fill(store, words, &query->pair, &about, what->key.data);

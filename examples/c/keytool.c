@@ -5,7 +5,7 @@
  *     ./build/keytool get gateway client-1 server-1 --hex
  *     ./build/keytool watch gateway
  *
- * Where to read what: opening.c finds a store by name, key or id; pairs.c reads and writes
+ * Where to read what: opening.c finds a store by name, key or id, or in a file; pairs.c reads and writes
  * one pair, with conditions and graces; whole.c goes through all of them, checks, repairs
  * and moves a store; follow.c waits for changes and goes along when a store moves;
  * secret.c keeps keys out of core dumps, argument lists and freed memory.
@@ -68,7 +68,8 @@ int complain(const char *format, ...)
 static int usage(FILE *to, int status)
 {
     (void)fprintf(to, "keytool (libshmkey %s)\n"
-                      "STORE is a name, key:NUMBER or id:NUMBER; --owner UID: another's name\n",
+                      "STORE is a name, key:NUMBER, id:NUMBER or file:PATH; --owner UID: another's "
+                      "name\n",
                   shk_version());
     for (int i = 0; i < COMMANDS; i++)
         (void)fprintf(to, "  keytool %s %s\n%s%s%s", commands[i].name, commands[i].arguments,

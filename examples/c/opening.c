@@ -1,8 +1,12 @@
-/* opening.c: finding a store by name, by key or by the id of its segment. */
+/* opening.c: finding a store by name, by key, by the id of its segment, or in a file. */
 #include "keytool.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 /* Whether the text is the prefix and a number of 32 bits. */
 static bool is_number(const char *text, const char *prefix, int *out)
@@ -17,6 +21,44 @@ static bool is_number(const char *text, const char *prefix, int *out)
     return errno == 0 && *end == 0 && number <= UINT32_MAX;
 }
 
+/* The file's size; one that is created is given what the shape takes: zeros, and no blocks yet. */
+static int size_of(int file, const struct shk_shape *shape, enum use use, size_t *out)
+{
+    struct stat about;
+    size_t wanted = 0;
+    int rc = use == CREATING ? shk_store_size(shape, &wanted) : 0;
+    if (rc < 0)
+        return rc;
+    if (fstat(file, &about) != 0)
+        return -errno;
+    if ((size_t)about.st_size < wanted && ftruncate(file, (off_t)wanted) != 0)
+        return -errno;
+    *out = (size_t)about.st_size < wanted ? wanted : (size_t)about.st_size;
+    return 0;
+}
+
+/* The mapping stays until this process ends. */
+static int open_file(const char *path, const struct shk_shape *shape, enum use use,
+                     const struct shk_access *access, shk_store **out)
+{
+    int mode = (use == READING ? O_RDONLY : O_RDWR) | (use == CREATING ? O_CREAT : 0) | O_CLOEXEC;
+    int file = open(path, mode, 0600);
+    size_t size = 0;
+    if (file < 0)
+        return complain("%s: %s", path, strerror(errno));
+    int rc = size_of(file, shape, use, &size);
+    void *base = MAP_FAILED;
+    if (rc == 0)
+        base = mmap(NULL, size, use == READING ? PROT_READ : PROT_READ | PROT_WRITE, MAP_SHARED,
+                    file, 0);
+    if (rc == 0 && base == MAP_FAILED)
+        rc = complain("%s: mmap of %zu bytes: %s", path, size, strerror(errno));
+    (void)close(file);
+    return rc ? rc
+              : shk_store_in_memory(use == CREATING ? SHK_CREATE : SHK_OPEN, base, size, shape,
+                                    access, out);
+}
+
 int open_store(const struct request *request, const char *store, enum use use, shk_store **out)
 {
     struct shk_access access = {.readonly = use == READING,
@@ -29,6 +71,8 @@ int open_store(const struct request *request, const char *store, enum use use, s
     /* The owner is always set: a name belongs to a user, and 0 is root. */
     struct shk_address address = {.owner = request->owner};
     int number;
+    if (strncmp(store, "file:", 5) == 0)
+        return open_file(store + 5, &shape, use, &access, out);
     if (is_number(store, "id:", &number)) {
         if (use == CREATING)
             return complain("%s: the kernel chooses the id; create a name, or key:NUMBER", store);
@@ -49,6 +93,8 @@ int open_successor(shk_store **store)
     int rc = shk_store_successor(*store, &next);
     if (rc < 0)
         return rc;
+    if (next.id < 0)
+        return complain("the store moved to a file or other memory, which nothing here names");
     shk_store_info(*store, &info);
     /* By the id, and only if it is still that very store: ids are used again. */
     struct shk_access access = {.readonly = info.readonly,

@@ -21,7 +21,10 @@ int command_create(const struct request *request)
     if (rc != 0)
         return rc;
     shk_store_info(store, &info);
-    printf("store id:%d key:0x%x\n", info.id, (unsigned)info.key);
+    if (info.id < 0)
+        printf("store of %llu pairs\n", (unsigned long long)info.capacity);
+    else
+        printf("store id:%d key:0x%x\n", info.id, (unsigned)info.key);
     shk_store_close(store);
     return 0;
 }

@@ -1,4 +1,4 @@
-"""The command `shmkey`. Its libraries come with the extra pyshmkey[demo]."""
+"""The command `shmkey`. Its libraries come with the extra pyshmkey[cli]."""
 
 import sys
 
@@ -11,5 +11,5 @@ def main() -> None:
         library = (error.name or "").partition(".")[0]
         if library not in ("click", "rich"):
             raise
-        sys.exit(f"shmkey needs {library}, which is not installed: pip install 'pyshmkey[demo]'")
+        sys.exit(f"shmkey needs {library}, which is not installed: pip install 'pyshmkey[cli]'")
     shmkey(prog_name="shmkey")

@@ -37,7 +37,7 @@ static inline const char *numbered(unsigned number)
 static inline shk_store *store_make(uint64_t capacity, uint32_t id_size, uint32_t key_size)
 {
     struct shk_address address = {.key = IPC_PRIVATE};
-    struct shk_shape shape = {capacity, id_size, key_size, 0600};
+    struct shk_shape shape = {capacity, id_size, key_size, 0600, SHK_MEMORY_LOCK_TRY};
     struct shk_info info;
     shk_store *store;
     CHECK_CODE(shk_store_open(SHK_CREATE, &address, &shape, &store_writing, &store), 0);

@@ -1,5 +1,5 @@
-/* test_batch.c: many operations at once: all or none, for whatever reason, and what a kill
- * leaves; lookups that overlap, and copies of all records. */
+/* test_batch.c: many operations at once, imports too: all or none, for whatever reason, and
+ * what a kill leaves; lookups that overlap, and copies of all records. */
 #include "test.h"
 
 #include "store.h"
@@ -212,6 +212,109 @@ static void key_ids_suffice_for_all_or_none_is_drawn(void)
     shk_store_close(store);
 }
 
+/* ---------------------------------------------------------------- import -- */
+
+/* A store with two of the three pairs, one revoked, and one that has expired. */
+static shk_store *make_with_some(struct shk_item *items)
+{
+    shk_store *store = make(4);
+    CHECK_CODE(put(store, "a", "newer", 0), 0);
+    CHECK_CODE(put(store, "b", "newer", 0), 0);
+    CHECK_CODE(shk_store_revoke(store, text("b"), text("s")), 0);
+    CHECK_CODE(put(store, "x", "expired", 1), 0);
+    test_sleep(20);
+    items[0] = item("a", "A");
+    items[1] = item("b", "B");
+    items[2] = item("c", "C");
+    items[3] = item("x", "X");
+    for (int i = 0; i < 4; i++)
+        items[i].what.key_id = 10 + i;
+    return store;
+}
+
+static void an_import_refuses_what_is_there(void)
+{
+    struct shk_item items[4];
+    shk_store *store = make_with_some(items);
+    struct shk_stats before = stats(store);
+    uint64_t written = 99;
+    CHECK_CODE(shk_store_import(store, items, 4, SHK_PRESENT_REFUSE, 70, &written), SHK_E_EXISTS);
+    CHECK(strstr(shk_error_detail(), "2 of the 4 pairs are there already"));
+    struct shk_stats after = stats(store);
+    CHECK_EQUAL(after.revision, before.revision);
+    CHECK_EQUAL(after.last_key_id, before.last_key_id);
+    CHECK_EQUAL(written, 99);
+    CHECK_CODE(shk_store_import(store, items + 2, 2, SHK_PRESENT_REFUSE, 70, &written), 0);
+    CHECK_EQUAL(written, 2);
+    CHECK_EQUAL(stats(store).last_key_id, 70);
+    check_key(store, "c", "C");
+    check_key(store, "x", "X");
+    check_key(store, "a", "newer");
+    check_sound(store);
+    shk_store_close(store);
+}
+
+static void an_import_keeps_or_replaces_what_is_there(void)
+{
+    for (int keep = 0; keep < 2; keep++) {
+        struct shk_item items[4];
+        shk_store *store = make_with_some(items);
+        uint64_t written = 0;
+        enum shk_present present = keep ? SHK_PRESENT_KEEP : SHK_PRESENT_REPLACE;
+        CHECK_CODE(shk_store_import(store, items, 4, present, 0, &written), 0);
+        CHECK_EQUAL(written, keep ? 2 : 4);
+        check_key(store, "a", keep ? "newer" : "A");
+        check_key(store, "c", "C");
+        check_key(store, "x", "X");
+        struct shk_record about;
+        CHECK_CODE(shk_store_record(store, text("b"), text("s"), &about, NULL, 0), 0);
+        CHECK_EQUAL(about.status, keep ? SHK_REVOKED : SHK_VALID);
+        CHECK_EQUAL(stats(store).records, 4);
+        CHECK_EQUAL(stats(store).last_key_id, 13);
+        check_sound(store);
+        shk_store_close(store);
+    }
+}
+
+static void an_import_needs_room_and_ids_for_all(void)
+{
+    struct shk_item items[6];
+    shk_store *store = make_with_some(items);
+    items[4] = item("d", "D");
+    items[5] = item("e", "E");
+    struct shk_stats before = stats(store);
+    CHECK_CODE(shk_store_import(store, items, 6, SHK_PRESENT_KEEP, 70, NULL), SHK_E_FULL);
+    /* The two that draw their ids would draw beyond the last. */
+    CHECK_CODE(shk_store_import(store, items + 4, 1, SHK_PRESENT_KEEP, INT32_MAX, NULL),
+               SHK_E_EXHAUSTED);
+    CHECK_EQUAL(stats(store).last_key_id, before.last_key_id);
+    check_key(store, "d", NULL);
+    items[3].what.condition = SHK_IF_ABSENT;
+    CHECK_CODE(shk_store_import(store, items, 4, SHK_PRESENT_KEEP, 0, NULL), SHK_E_INVALID);
+    CHECK_CODE(shk_store_import(store, NULL, 0, SHK_PRESENT_REFUSE, INT32_MAX, NULL), 0);
+    CHECK_EQUAL(stats(store).last_key_id, INT32_MAX);
+    shk_store_close(store);
+}
+
+static void an_import_has_its_own_dates(void)
+{
+    shk_store *store = make(4);
+    struct shk_item old = item("a", "A");
+    struct shk_record about;
+    old.what.updated = 12345;
+    old.what.expires = UINT64_MAX - 1;
+    CHECK_CODE(shk_store_import(store, &old, 1, SHK_PRESENT_REFUSE, 0, NULL), 0);
+    CHECK_CODE(shk_store_record(store, text("a"), text("s"), &about, NULL, 0), 0);
+    CHECK_EQUAL(about.updated, 12345);
+    CHECK_EQUAL(about.expires, UINT64_MAX - 1);
+    CHECK_CODE(put(store, "a", "B", 0), 0);
+    CHECK_CODE(shk_store_record(store, text("a"), text("s"), &about, NULL, 0), 0);
+    CHECK(about.updated > 12345);
+    shk_store_close(store);
+}
+
+/* -------------------------------------------------------------- deleting -- */
+
 static void deleting_counts_what_was_there(void)
 {
     shk_store *store = make(10);
@@ -407,6 +510,10 @@ int main(int argc, char **argv)
         TEST(previous_keys_take_room),
         TEST(invalid_items_stop_the_whole_batch),
         TEST(key_ids_suffice_for_all_or_none_is_drawn),
+        TEST(an_import_refuses_what_is_there),
+        TEST(an_import_keeps_or_replaces_what_is_there),
+        TEST(an_import_needs_room_and_ids_for_all),
+        TEST(an_import_has_its_own_dates),
         TEST(deleting_counts_what_was_there),
         TEST(a_killed_batch_leaves_its_first_items_done),
         TEST(lookups_of_any_number_agree_with_single_ones),

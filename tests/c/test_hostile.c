@@ -111,7 +111,7 @@ static void choose_clients(void)
 static void open_other(void)
 {
     struct shk_address address = {.key = IPC_PRIVATE};
-    struct shk_shape shape = {CAPACITY, 0, KEY_SIZE, 0600};
+    struct shk_shape shape = {CAPACITY, 0, KEY_SIZE, 0600, SHK_MEMORY_LOCK_TRY};
     struct shk_info info;
     CHECK_CODE(shk_store_open(SHK_CREATE, &address, &shape, &access_, &other), 0);
     shk_store_info(other, &info);
@@ -127,7 +127,7 @@ static void open_other(void)
 static void open_store(void)
 {
     struct shk_address address = {.key = IPC_PRIVATE};
-    struct shk_shape shape = {CAPACITY, 0, KEY_SIZE, 0600};
+    struct shk_shape shape = {CAPACITY, 0, KEY_SIZE, 0600, SHK_MEMORY_LOCK_TRY};
     struct shk_info info;
     CHECK_CODE(shk_store_open(SHK_CREATE, &address, &shape, &access_, &writer), 0);
     shk_store_info(writer, &info);
@@ -579,7 +579,7 @@ static void foreign_sets(void)
         struct shk_header_shm *header = (struct shk_header_shm *)damaged;
         const uint32_t ids[] = {(uint32_t)bystanders.sets[0], (uint32_t)bystanders.sets[1],
                                 UINT32_MAX, INT32_MAX, UINT32_C(0x80000000), 0};
-        header->semaphore_id_plus_one = ids[i % 6] + 1;
+        header->set = ids[i % 6] + 1;
         const uint64_t states[] = {SHK_STATE_LIVE, SHK_STATE_MAKING, SHK_STATE_DEAD,
                                    SHK_STATE_REMOVED, SHK_STATE_MOVED};
         header->state = states[i / 6 % 5];

@@ -36,7 +36,7 @@ static const struct shk_bytes client = {"client", 6}, server = {"server", 6};
 static void open_both(void)
 {
     struct shk_address address = {.key = IPC_PRIVATE};
-    struct shk_shape shape = {4, 0, KEY_SIZE, 0600};
+    struct shk_shape shape = {4, 0, KEY_SIZE, 0600, SHK_MEMORY_LOCK_TRY};
     struct shk_access access = {.open_timeout = SHK_SECOND, .lock_timeout = 10 * SHK_SECOND};
     struct shk_info info;
     shk_store *opened;

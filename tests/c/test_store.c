@@ -12,7 +12,7 @@ static struct shk_bytes text(const char *string)
 static shk_store *make(uint64_t capacity, uint32_t id_size, uint32_t key_size)
 {
     struct shk_address address = {.key = IPC_PRIVATE};
-    struct shk_shape shape = {capacity, id_size, key_size, 0600};
+    struct shk_shape shape = {capacity, id_size, key_size, 0600, SHK_MEMORY_LOCK_TRY};
     struct shk_access access = {.open_timeout = 1000000000, .lock_timeout = 1000000000};
     struct shk_info info;
     shk_store *store;

@@ -5,67 +5,50 @@
 
 /* ------------------------------------------------------------------ stages -- */
 
-static void attach(struct stage *stage, int place, int id, size_t size)
-{
-    stage->ids[place] = id;
-    stage->sizes[place] = size;
-    stage->maps[place] = shmat(id, NULL, 0);
-    CHECK(stage->maps[place] != (void *)-1);
-}
-
 struct stage stage_of(const shk_store *store, const shk_store *target)
 {
-    struct stage stage = {{-1, -1}, {NULL, NULL}, {0, 0}};
-    struct shk_info info;
-    shk_store_info(store, &info);
-    attach(&stage, 0, info.id, info.segment_size);
-    if (target) {
-        shk_store_info(target, &info);
-        attach(&stage, 1, info.id, info.segment_size);
-    }
+    struct stage stage = {{site_of(store), {0}}};
+    if (target)
+        stage.sites[1] = site_of(target);
     return stage;
 }
 
 struct stage stage_like(const struct stage *other)
 {
-    struct stage stage = {{-1, -1}, {NULL, NULL}, {0, 0}};
+    struct stage stage = {0};
     for (int i = 0; i < 2; i++)
-        if (other->sizes[i]) {
-            int id = shmget(IPC_PRIVATE, other->sizes[i], 0600);
-            CHECK(id >= 0);
-            attach(&stage, i, test_keep_segment(id), other->sizes[i]);
-        }
+        if (other->sites[i].size)
+            stage.sites[i] = site_new(other->sites[i].size);
     return stage;
 }
 
 void stage_free(struct stage *stage)
 {
-    for (int i = 0; i < 2; i++)
-        if (stage->maps[i]) {
-            CHECK(shmdt(stage->maps[i]) == 0);
-            (void)shmctl(stage->ids[i], IPC_RMID, NULL);
-        }
+    site_free(&stage->sites[0]);
+    site_free(&stage->sites[1]);
 }
 
 void stage_load(const struct stage *stage, const unsigned char *image)
 {
-    memcpy(stage->maps[0], image, stage->sizes[0]);
-    if (stage->sizes[1])
-        memcpy(stage->maps[1], image + stage->sizes[0], stage->sizes[1]);
+    const struct site *first = &stage->sites[0], *second = &stage->sites[1];
+    memcpy(first->map, image, first->size);
+    if (second->size)
+        memcpy(second->map, image + first->size, second->size);
 }
 
 void stage_save(const struct stage *stage, unsigned char *image)
 {
-    memcpy(image, stage->maps[0], stage->sizes[0]);
-    if (stage->sizes[1])
-        memcpy(image + stage->sizes[0], stage->maps[1], stage->sizes[1]);
+    const struct site *first = &stage->sites[0], *second = &stage->sites[1];
+    memcpy(image, first->map, first->size);
+    if (second->size)
+        memcpy(image + first->size, second->map, second->size);
 }
 
 bool stage_is(const struct stage *stage, const unsigned char *image)
 {
-    return memcmp(stage->maps[0], image, stage->sizes[0]) == 0 &&
-           (!stage->sizes[1] ||
-            memcmp(stage->maps[1], image + stage->sizes[0], stage->sizes[1]) == 0);
+    const struct site *first = &stage->sites[0], *second = &stage->sites[1];
+    return memcmp(first->map, image, first->size) == 0 &&
+           (!second->size || memcmp(second->map, image + first->size, second->size) == 0);
 }
 
 /* ------------------------------------------------------------------- views -- */
@@ -73,7 +56,7 @@ bool stage_is(const struct stage *stage, const unsigned char *image)
 static shk_store *open_on(const struct stage *stage, int place, const struct shk_access *access)
 {
     shk_store *store;
-    CHECK_CODE(shk_store_from_id(stage->ids[place], access, &store), 0);
+    CHECK_CODE(site_open(&stage->sites[place], access, &store), 0);
     return store;
 }
 
@@ -131,7 +114,8 @@ static bool holds(const struct stage *stage, const char *key)
     CHECK(size <= sizeof text_of);
     memcpy(text_of, key, size);
     for (int i = 0; i < 2; i++)
-        if (stage->sizes[i] && memmem(stage->maps[i], stage->sizes[i], text_of, size))
+        if (stage->sites[i].size &&
+            memmem(stage->sites[i].map, stage->sites[i].size, text_of, size))
             return true;
     return false;
 }
@@ -223,7 +207,7 @@ static void check_keys(const struct laboratory *lab, unsigned state, const char 
 static bool is_touched(const struct laboratory *lab, const shk_store *store)
 {
     const size_t from = store->geometry.buckets_offset;
-    return memcmp(store->base + from, lab->base + from, lab->stage.sizes[0] - from) != 0;
+    return memcmp(store->base + from, lab->base + from, lab->stage.sites[0].size - from) != 0;
 }
 
 static void check_next_write(const struct laboratory *lab, shk_store *store)
@@ -260,7 +244,7 @@ static void examine_moved(const struct laboratory *lab, unsigned state)
     shk_store *target = open_on(&lab->stage, 1, &store_writing);
     CHECK_CODE(recover(store), SHK_E_MOVED);
     for (unsigned i = 0; i < KEYS; i++)
-        if (memmem(lab->stage.maps[0], lab->stage.sizes[0], keys[i], strlen(keys[i])))
+        if (memmem(lab->stage.sites[0].map, lab->stage.sites[0].size, keys[i], strlen(keys[i])))
             FAIL("%s: %s is still in the store that moved", lab->operation->name, keys[i]);
     check_sound(lab, target, "the new store");
     check_keys(lab, state, "after recovery");
@@ -328,7 +312,7 @@ void laboratory_examine_end(const struct laboratory *lab, const unsigned char *i
     (void)recognise(lab, &seen, lab->operation->steps);
     check_keys(lab, lab->operation->steps, "when the call returns");
     const struct shk_journal_shm *journal =
-        (const struct shk_journal_shm *)(lab->stage.maps[0] + LOCK_AT + sizeof(struct shk_lock_shm));
+        (const struct shk_journal_shm *)(lab->stage.sites[0].map + LOCK_AT + sizeof(struct shk_lock_shm));
     CHECK(journal->kind == SHK_CHANGE_NONE);
     CHECK((journal->previous[0] | journal->previous[1]) == 0);
 }

@@ -1,6 +1,6 @@
 /* laboratory.h: what a segment has to be like, whenever its writer was killed.
  *
- * A stage is where it lies: the segment of the store, and of the one it is copied to. For each
+ * A stage is where it lies: the place of the store, and of the one it is copied to. For each
  * number of effects that an operation can have had, the laboratory knows what readers see and
  * which keys are in memory. An image is examined:
  *   - a fresh read-only handle sees one of those states, and none that lies before what an
@@ -11,12 +11,10 @@
 #ifndef LABORATORY_H
 #define LABORATORY_H
 
-#include "operations.h"
+#include "medium.h"
 
 struct stage {
-    int ids[2];
-    unsigned char *maps[2];
-    size_t sizes[2]; /* [1]: 0 where there is no second segment */
+    struct site sites[2]; /* [1]: there may be none */
 };
 /* Of a store and its target (may be NULL): the stage they are, and one like it. */
 struct stage stage_of(const shk_store *store, const shk_store *target);
@@ -24,7 +22,7 @@ struct stage stage_like(const struct stage *other);
 void stage_free(struct stage *stage);
 static inline size_t stage_size(const struct stage *stage)
 {
-    return stage->sizes[0] + stage->sizes[1];
+    return stage->sites[0].size + stage->sites[1].size;
 }
 void stage_load(const struct stage *stage, const unsigned char *image);
 void stage_save(const struct stage *stage, unsigned char *image);

@@ -16,7 +16,9 @@ Two kinds of kills. Random: any writer, at any moment. Aimed: the writer that th
 names at a random moment, since of eight writers at most one is inside a write; some of
 those are stopped for a while first. There are more aimed ones as long as less than a third
 of all fell inside a write. stats().recoveries tells how many kills of either kind
-fell inside a write. --sabotage breaks something on purpose: the run must then fail.
+fell inside a write. --medium: where the store lies, a segment or what in_buffer takes; a file
+is mapped anew by each process. --sabotage breaks something on purpose: the run must then
+fail.
 
 The last line of output is JSON. Exit: 0 if all held, 1 if not.
 """
@@ -31,10 +33,13 @@ import random
 import signal
 import struct
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from multiprocessing.shared_memory import SharedMemory
+from typing import Any
 
 from pyshmkey import KeyRevokedError, KeyStore, Status
 
@@ -46,6 +51,7 @@ LOCK_TIMEOUT = 5.0  # seconds
 READER_PATIENCE = 4.0  # seconds until a reader beside a stopped writer must have answered
 CYCLE = ("put", "rotate", "put", "rotate", "revoke", "put", "delete")
 SABOTAGES = ("corrupt", "lose", "plant", "hold")
+MEDIA = ("segment", "anonymous", "shared_memory", "file")
 
 # Of csrc/core: the lock word's place and its bit, a slot's size (layout.h).
 LOCK_OFFSET = 1024
@@ -113,6 +119,54 @@ class Ledger:
             parts.append(words[:size])
             words = words[size:]
         self.intended, self.acked, self.writes, self.began, self.longest, self.reads = parts
+
+
+class Ground:
+    """Where the store lies; open() is a handle of the calling process's own."""
+
+    def __init__(self, medium: str, lock_timeout: float) -> None:
+        self.medium, self.lock_timeout = medium, lock_timeout
+        pairs = WRITERS * PAIRS_EACH
+        size = KeyStore.size_for(pairs, key_size=KEY_SIZE)
+        self._file = self._shared = self._anonymous = None
+        if medium == "file":
+            self._file = tempfile.TemporaryFile()  # noqa: SIM115
+            self._file.truncate(size)
+        elif medium == "shared_memory":
+            self._shared = SharedMemory(create=True, size=size)
+        elif medium == "anonymous":
+            self._anonymous = mmap.mmap(-1, size)
+        if medium == "segment":
+            self.store = KeyStore.create(None, pairs, key_size=KEY_SIZE, lock_timeout=lock_timeout)
+            self.base: int = libc.shmat(self.store.id, None, 0)
+        else:
+            buffer = self._map()
+            self.store = KeyStore.in_buffer(
+                buffer, pairs, key_size=KEY_SIZE, lock_timeout=lock_timeout
+            )
+            self.base = ctypes.addressof(ctypes.c_char.from_buffer(buffer))
+
+    def _map(self) -> Any:
+        if self._file:
+            return mmap.mmap(self._file.fileno(), 0)
+        return self._shared.buf if self._shared else self._anonymous
+
+    def open(self, *, readonly: bool) -> KeyStore:
+        if self.medium == "segment":
+            return KeyStore.from_id(
+                self.store.id, readonly=readonly, lock_timeout=self.lock_timeout
+            )
+        return KeyStore.in_buffer(self._map(), readonly=readonly, lock_timeout=self.lock_timeout)
+
+    def close(self) -> None:
+        if self.medium == "segment":
+            libc.shmdt(ctypes.c_void_p(self.base))
+        self.store.destroy()
+        self.store.close()
+        if self._shared:
+            self._shared.unlink()
+        if self._file:
+            self._file.close()
 
 
 def name(pair: int) -> tuple[str, str]:
@@ -221,15 +275,13 @@ class Oracle:
         self.overdue = 0  # ns, the longest that a killed writer had been waiting
         self.complaints, self.complain_to = os.pipe()
         os.set_blocking(self.complaints, False)
-        self.store = KeyStore.create(
-            None, WRITERS * PAIRS_EACH, key_size=KEY_SIZE, lock_timeout=options.lock_timeout
-        )
+        self.ground = Ground(options.medium, options.lock_timeout)
+        self.store, self.base = self.ground.store, self.ground.base
         try:
-            self.view = KeyStore.from_id(self.store.id, readonly=True)
-            self.base: int = libc.shmat(self.store.id, None, 0)
+            self.view = self.ground.open(readonly=True)
             self.lock_word = ctypes.c_uint32.from_address(self.base + LOCK_OFFSET)
         except BaseException:
-            self.store.destroy()
+            self.ground.close()
             raise
 
     # -- children
@@ -250,9 +302,7 @@ class Oracle:
             os.nice(5)  # the controller must get its turn among them
             random.seed(seed)
             readonly = kind == "reader"
-            store = KeyStore.from_id(
-                self.store.id, readonly=readonly, lock_timeout=self.options.lock_timeout
-            )
+            store = self.ground.open(readonly=readonly)
             (read_forever if readonly else write_forever)(store, self.values, self.ledger, place)
         except BaseException as error:
             text = f"{kind} {place}: {type(error).__name__}: {error}"
@@ -486,6 +536,7 @@ class Oracle:
         result = {
             "ok": not self.problems,
             "seed": options.seed,
+            "medium": options.medium,
             "seconds": round(took, 1),
             "kills": kills,
             "kills_by_kind": counts.kills,
@@ -506,10 +557,8 @@ class Oracle:
         return not self.problems
 
     def close(self) -> None:
-        libc.shmdt(ctypes.c_void_p(self.base))
         self.view.close()
-        self.store.destroy()
-        self.store.close()
+        self.ground.close()
         os.close(self.complaints)
         os.close(self.complain_to)
 
@@ -520,6 +569,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--kills", type=int, default=2000, help="at least so many")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
     parser.add_argument("--lock-timeout", type=float, default=LOCK_TIMEOUT, help="seconds")
+    parser.add_argument("--medium", choices=MEDIA, default="segment", help="where the store lies")
     parser.add_argument("--sabotage", choices=SABOTAGES, help="must make the run fail")
     options = parser.parse_args(arguments)
     # Where it may, in a namespace that goes with its last process, however that ends.

@@ -6,6 +6,7 @@
  *   --every N   steps the recovery of every Nth image too: a recovery may be killed as well
  *   --kills N   kills for real, at every Nth of all these points, and examines the very segment
  *   --only NAME one operation
+ *   --medium memory  in mappings instead of segments (medium.h)
  * It prints the points, all of which were examined; exit 1 at the first that is wrong.
  */
 #define TEST_SECONDS 7200 /* it is one long test */
@@ -29,10 +30,10 @@ struct run {
 };
 
 /* A handle with its token, and without the recovery that a write would begin with. */
-static shk_store *take_seat(int id)
+static shk_store *take_seat(const struct site *site)
 {
     shk_store *store;
-    CHECK_CODE(shk_store_from_id(id, &store_writing, &store), 0);
+    CHECK_CODE(site_open(site, &store_writing, &store), 0);
     CHECK(shk__lock_acquire(&store->lock, SHK_SECOND) >= 0);
     shk__lock_release(&store->lock);
     return store;
@@ -41,8 +42,9 @@ static shk_store *take_seat(int id)
 static void ready(void *context)
 {
     struct run *run = context;
-    run->store = take_seat(run->stage->ids[0]);
-    run->target = run->stage->sizes[1] ? take_seat(run->stage->ids[1]) : NULL;
+    const struct site *sites = run->stage->sites;
+    run->store = take_seat(&sites[0]);
+    run->target = sites[1].size ? take_seat(&sites[1]) : NULL;
 }
 
 static int work(void *context)
@@ -71,8 +73,8 @@ static bool look_for_change(void *context)
 static void free_lock(const struct stage *stage)
 {
     for (int i = 0; i < 2; i++)
-        if (stage->sizes[i])
-            ((struct shk_lock_shm *)(stage->maps[i] + 1024))->word = 0;
+        if (stage->sites[i].size)
+            ((struct shk_lock_shm *)(stage->sites[i].map + 1024))->word = 0;
 }
 
 /* Runs what `run` says on what `start` holds; true if it came to its end. */
@@ -137,8 +139,8 @@ static size_t cross(const struct laboratory *lab, const struct stage *stage, uns
 
 static void step_operation(const struct operation *operation)
 {
-    shk_store *store = store_make(CAPACITY, 0, 0);
-    shk_store *target = operation->moves ? store_make(CAPACITY, 0, 0) : NULL;
+    shk_store *store = site_make_store();
+    shk_store *target = operation->moves ? site_make_store() : NULL;
     prepare_bystanders(store);
     operation->prepare(store);
     struct stage stage = stage_of(store, target), mirror = stage_like(&stage);
@@ -192,6 +194,8 @@ static void every_instruction(void)
         points += step_creation(kills_every, &killed);
     if (!only || strcmp(only, "destroy") == 0)
         points += step_destruction(kills_every, &killed);
+    if (medium_is_memory && (!only || strcmp(only, "take over") == 0))
+        points += step_takeover(&killed);
     printf("%zu points of operations, all of them; %zu of recoveries, from every %zu. point; "
            "%zu real kills\n",
            points, crossed, every, killed);
@@ -213,8 +217,10 @@ int main(int argc, char **argv)
             kills_every = (size_t)strtoul(argv[i + 1], NULL, 10);
         else if (strcmp(argv[i], "--only") == 0)
             only = argv[i + 1];
+        else if (strcmp(argv[i], "--medium") == 0)
+            medium_is_memory = strcmp(argv[i + 1], "memory") == 0;
         else
-            FAIL("%s is none of --every, --kills, --only", argv[i]);
+            FAIL("%s is none of --every, --kills, --only, --medium", argv[i]);
     }
     return TEST_MAIN(1, argv, tests);
 }

@@ -332,7 +332,7 @@ static void semaphore_ids(void)
     const uint32_t ids[] = {0, UINT32_MAX, INT32_MAX, UINT32_C(0x80000000), 1,
                             (uint32_t)arena->decoys.sets[0] + 1, (uint32_t)arena->decoys.sets[1] + 1,
                             (uint32_t)arena->decoys.sets[2] + 1, (uint32_t)arena->decoys.segment + 1};
-    aim_at(AT(0, shk_header_shm, semaphore_id_plus_one), 4, ids[below(9)]);
+    aim_at(AT(0, shk_header_shm, set), 4, ids[below(9)]);
     if (one_in(4))
         aim_at(AT(0, shk_header_shm, store_id) + below(4) * 4, 4, any_value());
 }
@@ -347,7 +347,9 @@ static void geometries(void)
                   {AT(0, shk_header_shm, capacity), 8},       {AT(0, shk_header_shm, id_size), 4},
                   {AT(0, shk_header_shm, key_size), 4},       {AT(0, shk_header_shm, total_size), 8},
                   {AT(0, shk_header_shm, name_size), 4},      {AT(0, shk_header_shm, owner), 4},
-                  {AT(0, shk_header_shm, ipc_namespace), 8},  {AT(0, shk_header_shm, hash_key), 8}};
+                  {AT(0, shk_header_shm, realm), 8},          {AT(0, shk_header_shm, hash_key), 8},
+                  {AT(0, shk_header_shm, mode), 4},           {AT(0, shk_header_shm, shape), 8},
+                  {AT(0, shk_header_shm, set) + 4, 4}};
     if (one_in(3)) { /* a header that fits together, of another store */
         struct shk__geometry other;
         uint64_t capacity = one_in(2) ? arena->capacity + 1 + below(64) : any_value();

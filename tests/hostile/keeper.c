@@ -100,7 +100,10 @@ static void make_anew(void)
     arena->id_size = shapes[which].id_size;
     arena->key_size = shapes[which].key_size;
     struct shk_address address = {.name = shk_text(arena->name), .owner = geteuid()};
-    struct shk_shape shape = {arena->capacity, arena->id_size, arena->key_size, 0600};
+    struct shk_shape shape = {.capacity = arena->capacity,
+                              .id_size = arena->id_size,
+                              .key_size = arena->key_size,
+                              .mode = 0600};
     struct shk_info info;
     shk_store *store;
     int rc = shk_store_open(SHK_CREATE, &address, &shape, &writing, &store);

@@ -263,7 +263,10 @@ static shk_store *open_somehow(void)
     const struct shk_address named = address(), keyed = {.key = arena->key};
     const struct shk_address *which = one_in(2) ? &named : &keyed;
     const struct shk_access *how = one_in(2) ? &writing : &reading;
-    struct shk_shape shape = {arena->capacity, arena->id_size, arena->key_size, 0600};
+    struct shk_shape shape = {.capacity = arena->capacity,
+                              .id_size = arena->id_size,
+                              .key_size = arena->key_size,
+                              .mode = 0600};
     shk_store *store = NULL;
     switch (below(8)) {
     case 0:
@@ -285,7 +288,8 @@ static shk_store *open_somehow(void)
 static shk_store *make_another(uint64_t capacity, uint32_t key_size)
 {
     struct shk_address private_ = {.key = IPC_PRIVATE};
-    struct shk_shape shape = {capacity, arena->id_size, key_size, 0600};
+    struct shk_shape shape = {
+        .capacity = capacity, .id_size = arena->id_size, .key_size = key_size, .mode = 0600};
     shk_store *store;
     int rc = shk_store_open(SHK_CREATE, &private_, &shape, &writing, &store);
     if (rc != 0)

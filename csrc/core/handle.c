@@ -1,0 +1,86 @@
+/* handle.c: from a validated copy of the header. */
+#include "handle.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "collapse.h"
+#include "error.h"
+#include "host.h"
+
+static void describe(shk_store *store, const struct shk__memory *memory,
+                     const struct shk_header_shm *header, int set_id)
+{
+    const struct shk__geometry *g = &store->geometry;
+    store->info = (struct shk_info){.id = memory->id,
+                                    .semaphore_id = set_id,
+                                    .key = memory->key,
+                                    .segment_size = memory->size,
+                                    .capacity = g->capacity,
+                                    .id_size = g->id_size,
+                                    .key_size = g->key_size,
+                                    .record_size = g->record_size,
+                                    .key_id_offset = g->key_id_offset,
+                                    .key_offset = g->key_offset,
+                                    .times_offset = g->times_offset,
+                                    .readonly = memory->readonly,
+                                    .owner = header->owner,
+                                    .created = header->created};
+    memcpy(store->info.store_id, header->store_id, sizeof header->store_id);
+    memcpy(store->info.name, header->name, header->name_size);
+    if (shk__is_in_memory(store))
+        (void)snprintf(store->title, sizeof store->title, "the store in memory");
+    else
+        (void)snprintf(store->title, sizeof store->title, "store %d", memory->id);
+}
+
+int shk__handle_make(const struct shk__memory *memory, const struct shk_header_shm *header,
+                     int set_id, const struct shk_access *access, shk_store **out)
+{
+    struct shk__geometry geometry;
+    int rc = shk__geometry_read(header, memory->size, &geometry);
+    if (rc == 0 && header->name_size > SHK_NAME_MAX)
+        rc = shk__fail(SHK_E_CORRUPT, "the header says its name has %u bytes", header->name_size);
+    if (rc < 0)
+        return rc;
+    shk_store *store = calloc(1, sizeof *store);
+    if (!store)
+        return shk__fail(-ENOMEM, "a handle");
+    store->base = memory->base;
+    store->geometry = geometry;
+    memcpy(store->hash_key, header->hash_key, sizeof store->hash_key);
+    /* The kernel takes 20 us to make a process's first entry in /proc. Who can't write may as
+     * well believe the header: nothing but the time of an end depends on it. */
+    store->ipc_namespace = memory->readonly ? (uint32_t)header->realm : shk__ipc_namespace();
+    store->lock_timeout = access->lock_timeout;
+    describe(store, memory, header, set_id);
+    shk__collapse_open(store);
+    if (!memory->readonly) {
+        struct shk__set set;
+        shk__set_describe(&set, set_id, header->store_id);
+        rc = shk__lock_open(&store->lock, &shk__lock_word(store)->word, &set);
+        if (rc < 0) {
+            free(store);
+            return rc;
+        }
+    }
+    *out = store;
+    return 0;
+}
+
+int shk__handle_check_shape(const struct shk_info *info, uint64_t capacity, uint32_t id_size,
+                            uint32_t key_size)
+{
+    capacity = capacity ? capacity : info->capacity;
+    id_size = id_size ? id_size : info->id_size;
+    key_size = key_size ? key_size : info->key_size;
+    if (info->capacity == capacity && info->id_size == id_size && info->key_size == key_size)
+        return 0;
+    return shk__fail(SHK_E_INCOMPATIBLE,
+                     "the existing store has capacity %llu, id_size %u, key_size %u; asked for were "
+                     "%llu, %u, %u: open it as it is, or destroy it first",
+                     (unsigned long long)info->capacity, info->id_size, info->key_size,
+                     (unsigned long long)capacity, id_size, key_size);
+}
