@@ -227,6 +227,11 @@ WRONG: dict[str, Call] = {
     "open as trusted": lambda s, h: KeyStore.open("x", trust=[h.key]),
     "open as timeout": lambda s, h: KeyStore.open("x", timeout=h.key),
     "from_id": lambda s, h: KeyStore.from_id(h.key),
+    "in_buffer": lambda s, h: KeyStore.in_buffer(bytearray(h.key * 999)),
+    "in_buffer as capacity": lambda s, h: KeyStore.in_buffer(bytearray(9999), capacity=h.key),
+    "size_for": lambda s, h: KeyStore.size_for(h.key),
+    "export_to": lambda s, h: s.export_to(h.key, h.key, h.key),
+    "import_from": lambda s, h: s.import_from(h.key, h.key, h.key),
     "hash of a record": lambda s, h: hash(s[PAIR]),
     "order of records": lambda s, h: s[PAIR] < s[PAIR],
     "pickle of a record": lambda s, h: pickle.dumps(s[PAIR]),
@@ -372,8 +377,9 @@ RAISED: dict[str, Call] = {
     "ExportFileError": no_export,
     "ValueError": closed,
 }
-# Of a thousand writers, and of writers that never pause: their messages have numbers only.
-ELSEWHERE = {"TooManyWritersError", "StoreBusyError"}
+# Of a thousand writers, and of writers that never pause: their messages have numbers only. Of
+# files: test_export.py.
+ELSEWHERE = {"TooManyWritersError", "StoreBusyError", "ExportFileError"}
 
 
 @pytest.mark.parametrize("name", RAISED)
