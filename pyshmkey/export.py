@@ -18,8 +18,6 @@ from typing import TYPE_CHECKING, BinaryIO, Literal, NamedTuple, Self
 from pyshmkey._core import ExportFileError, KeyStore, Packer, Unpacker
 
 if TYPE_CHECKING:
-    from typing_extensions import Buffer
-
     FilePath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
     Existing = Literal["refuse", "keep", "replace"]
     Progress = Callable[[int, int], object]
@@ -49,13 +47,11 @@ WORK_MAX = 1 << 24  # 16 times COST
 def export_to(
     store: KeyStore,
     path: "FilePath",
-    passphrase: "str | Buffer",
-    *,
-    progress: "Progress | None" = None,
+    secret: memoryview,
+    progress: "Progress | None",
 ) -> int:
     """See KeyStore.export_to."""
     header = HEADER.pack(MAGIC, VERSION, *COST, os.urandom(32))
-    secret = _bytes_of(passphrase)
     report = progress or _silent
     with (
         closing(Packer(store)) as packer,
@@ -78,16 +74,14 @@ def export_to(
 def import_from(
     store: KeyStore,
     path: "FilePath",
-    passphrase: "str | Buffer",
-    *,
-    existing: "Existing" = "refuse",
-    progress: "Progress | None" = None,
+    secret: memoryview,
+    existing: "Existing | None",
+    progress: "Progress | None",
 ) -> int:
     """See KeyStore.import_from."""
-    secret = _bytes_of(passphrase)
     report = progress or _silent
     with (
-        closing(Unpacker(store, existing)) as unpacker,
+        closing(Unpacker(store, "refuse" if existing is None else existing)) as unpacker,
         open(path, "rb") as file,
         _Chunks(secret, _read_header(file)) as chunks,
     ):
@@ -108,20 +102,6 @@ def import_from(
 
 def _silent(done: int, total: int) -> None:
     pass
-
-
-def _bytes_of(passphrase: "str | Buffer") -> memoryview:
-    try:
-        secret = memoryview(
-            passphrase.encode(errors="surrogateescape")
-            if isinstance(passphrase, str)
-            else passphrase
-        )
-    except UnicodeEncodeError:  # which would hold it
-        raise ValueError("the passphrase has characters that UTF-8 doesn't have") from None
-    if secret.nbytes == 0:
-        raise ValueError("the passphrase is empty: 1 byte at least")
-    return secret
 
 
 class _Chunks:

@@ -23,6 +23,7 @@ SECOND_BASES: dict[str, type[Exception] | None] = {
     "ChangesLostError": None,
     "StoreBusyError": None,
     "StoreMovedError": None,
+    "ExportFileError": ValueError,
 }
 
 

@@ -304,7 +304,7 @@ def test_an_existing_store_is_opened_as_it_is(medium: Medium) -> None:
         (bytes(SIZE), {}, FileNotFoundError, "zeroed: nobody has made a store in it yet"),
         (bytearray(SIZE), {"readonly": True}, FileNotFoundError, "zeroed"),
         (bytearray(b"x" * SIZE), {}, IncompatibleStoreError,
-         "does not hold a store, and is not zeroed for a new one: it starts with 7878787878787878"),
+         "does not hold a store, and is not zeroed for a new one"),
         (bytearray(bytes(1400) + b"x" * SIZE), {}, IncompatibleStoreError, "is not zeroed"),
         (bytes(8) + b"x" * SIZE, {}, IncompatibleStoreError, "is not zeroed"),
         (bytearray(SIZE), {"capacity": 0}, ValueError, "capacity 0 is out of range"),

@@ -17,6 +17,7 @@ import pprint
 import reprlib
 import resource
 import secrets
+import tempfile
 import time
 import traceback
 import warnings
@@ -226,6 +227,11 @@ WRONG: dict[str, Call] = {
     "open as trusted": lambda s, h: KeyStore.open("x", trust=[h.key]),
     "open as timeout": lambda s, h: KeyStore.open("x", timeout=h.key),
     "from_id": lambda s, h: KeyStore.from_id(h.key),
+    "in_buffer": lambda s, h: KeyStore.in_buffer(bytearray(h.key * 999)),
+    "in_buffer as capacity": lambda s, h: KeyStore.in_buffer(bytearray(9999), capacity=h.key),
+    "size_for": lambda s, h: KeyStore.size_for(h.key),
+    "export_to": lambda s, h: s.export_to(h.key, h.key, h.key),
+    "import_from": lambda s, h: s.import_from(h.key, h.key, h.key),
     "hash of a record": lambda s, h: hash(s[PAIR]),
     "order of records": lambda s, h: s[PAIR] < s[PAIR],
     "pickle of a record": lambda s, h: pickle.dumps(s[PAIR]),
@@ -238,7 +244,20 @@ WRONG: dict[str, Call] = {
     "a record's bytes": lambda s, h: bytes(s[PAIR]),
     "a record to pack": lambda s, h: b"".join([s[PAIR]]),
     "a record as a number": lambda s, h: int(s[PAIR]),
+    "in_buffer": lambda s, h: KeyStore.in_buffer(h.key),
+    "in_buffer as capacity": lambda s, h: KeyStore.in_buffer(bytearray(h.key * 99), h.key),
+    "size_for": lambda s, h: KeyStore.size_for(h.key),
+    "export_to nowhere": lambda s, h: s.export_to("/nonexistent/file", h.key),
+    "export_to as passphrase": lambda s, h: s.export_to("file", list(h.key)),
+    "import_from nowhere": lambda s, h: s.import_from("/nonexistent/file", h.key),
+    "import_from with another passphrase": lambda s, h: import_wrongly(s, h),
 }
+
+
+def import_wrongly(store: KeyStore, holder: Holder) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        store.export_to(f"{folder}/file", holder.key)
+        store.import_from(f"{folder}/file", holder.key[::-1])
 
 
 def broken(holder: Holder) -> Iterator[tuple[str, str, bytes]]:
@@ -334,6 +353,13 @@ def closed(store: KeyStore, holder: Holder) -> None:
     store.put(*PAIR, holder.key)
 
 
+def no_export(store: KeyStore, holder: Holder) -> None:
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(b"no export" * 9)
+        file.flush()
+        store.import_from(file.name, holder.key)
+
+
 RAISED: dict[str, Call] = {
     "StoreFullError": lambda s, h: [s.put(f"{i}", "s", h.key) for i in range(99)],
     "PairExistsError": lambda s, h: s.put(*PAIR, h.key, if_absent=True),
@@ -348,10 +374,12 @@ RAISED: dict[str, Call] = {
     "InsecureStoreError": insecure,
     "ReadOnlyError": lambda s, h: KeyStore.from_id(s.id, readonly=True).put(*PAIR, h.key),
     "ChangesLostError": lose_changes,
+    "ExportFileError": no_export,
     "ValueError": closed,
 }
-# Of a thousand writers, and of writers that never pause: their messages have numbers only.
-ELSEWHERE = {"TooManyWritersError", "StoreBusyError"}
+# Of a thousand writers, and of writers that never pause: their messages have numbers only. Of
+# files: test_export.py.
+ELSEWHERE = {"TooManyWritersError", "StoreBusyError", "ExportFileError"}
 
 
 @pytest.mark.parametrize("name", RAISED)

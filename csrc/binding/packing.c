@@ -373,35 +373,63 @@ static PyType_Spec unpacker_spec = {
 
 /* ------------------------------------------------- export_to, import_from -- */
 
-/* The function of pyshmkey.export, with the store before what the method was given. */
-static PyObject *forward(const char *name, PyObject *self, PyObject *const *args, Py_ssize_t count,
-                         PyObject *keywords)
+/* A view of the passphrase's bytes. Python code gets nothing else of it: a traceback may show
+ * the values of its variables, and a view's are not shown. */
+static PyObject *passphrase_view(PyObject *passphrase)
 {
-    const Py_ssize_t total = count + (keywords ? PyTuple_GET_SIZE(keywords) : 0);
-    PyObject *result = NULL, *module = PyImport_ImportModule("pyshmkey.export");
+    PyObject *bytes = Py_NewRef(passphrase);
+    if (PyUnicode_Check(passphrase)) {
+        Py_SETREF(bytes, PyUnicode_AsEncodedString(passphrase, "utf-8", "surrogateescape"));
+        if (!bytes) { /* the error would hold it */
+            PyErr_Clear();
+            PyErr_SetString(PyExc_ValueError,
+                            "the passphrase has characters that UTF-8 doesn't have");
+            return NULL;
+        }
+    }
+    PyObject *view = PyMemoryView_FromObject(bytes);
+    Py_DECREF(bytes);
+    if (view && PyMemoryView_GET_BUFFER(view)->len == 0) {
+        Py_CLEAR(view);
+        PyErr_SetString(PyExc_ValueError, "the passphrase is empty: 1 byte at least");
+    }
+    return view;
+}
+
+/* The function of pyshmkey.export: self, path, passphrase, other or None, ... */
+static PyObject *forward(const char *name, PyObject *self, PyObject *const *a, size_t others)
+{
+    PyObject *all[5] = {self, a[0], passphrase_view(a[1]), Py_None, Py_None}, *result = NULL;
+    PyObject *module = all[2] ? PyImport_ImportModule("pyshmkey.export") : NULL;
     PyObject *function = module ? PyObject_GetAttrString(module, name) : NULL;
-    PyObject **all = function ? PyMem_Malloc(((size_t)total + 1) * sizeof *all) : NULL;
-    if (all) {
-        all[0] = self;
-        for (Py_ssize_t i = 0; i < total; i++)
-            all[i + 1] = args[i];
-        result = PyObject_Vectorcall(function, all, (size_t)count + 1, keywords);
-    } else if (function)
-        PyErr_NoMemory();
-    PyMem_Free(all);
+    for (size_t i = 0; i < others; i++)
+        all[3 + i] = a[2 + i] ? a[2 + i] : Py_None;
+    if (function)
+        result = PyObject_Vectorcall(function, all, 3 + others, NULL);
     Py_XDECREF(function);
     Py_XDECREF(module);
+    Py_XDECREF(all[2]);
     return result;
 }
 
+SIGNATURE(export_to, 2, 2, "path", "passphrase", "progress");
+
 KEYSTORE_METHOD(export_to)
 {
-    return forward("export_to", self, args, count, keywords);
+    PyObject *a[3];
+    return bind(&export_to_signature, args, count, keywords, a) < 0
+               ? NULL
+               : forward("export_to", self, a, 1);
 }
+
+SIGNATURE(import_from, 2, 2, "path", "passphrase", "existing", "progress");
 
 KEYSTORE_METHOD(import_from)
 {
-    return forward("import_from", self, args, count, keywords);
+    PyObject *a[4];
+    return bind(&import_from_signature, args, count, keywords, a) < 0
+               ? NULL
+               : forward("import_from", self, a, 2);
 }
 
 int packing_exec(PyObject *module)

@@ -122,14 +122,11 @@ static bool is_untouched(const struct opening *o)
     return seen == 0;
 }
 
-static int fail_foreign(const struct opening *o)
+/* Without a byte of it: it may be somebody's key. */
+static int fail_foreign(void)
 {
-    const uint64_t *words = (const uint64_t *)o->header;
     return shk__fail(SHK_E_INCOMPATIBLE,
-                     "the memory does not hold a store, and is not zeroed for a new one: it starts "
-                     "with %016llx %016llx",
-                     (unsigned long long)shk__load(&words[0]),
-                     (unsigned long long)shk__load(&words[1]));
+                     "the memory does not hold a store, and is not zeroed for a new one");
 }
 
 /* It is of this build, as far as it is begun. */
@@ -140,7 +137,7 @@ static int check_begun(const struct opening *o)
     struct shk__geometry unused;
     uint64_t birthmark = shk__load(&o->header->birthmark);
     if (birthmark != 0 && birthmark != SHK_BIRTHMARK)
-        return fail_foreign(o);
+        return fail_foreign();
     if (seen.layout_version != SHK_LAYOUT_VERSION || seen.byte_order != SHK_BYTE_ORDER)
         return shk__geometry_read(&seen, o->size, &unused); /* says what differs */
     return 0;
@@ -159,7 +156,7 @@ static int begin(const struct opening *o, struct shk__geometry *out)
         return rc;
     /* Another may begin just now, so the state of things is asked for once more. */
     if (!is_begun(h) && !is_untouched(o) && !is_begun(h))
-        return fail_foreign(o);
+        return fail_foreign();
     settle(&h->layout_version, &mine.layout_version);
     if ((rc = check_begun(o)) < 0)
         return rc;
@@ -283,7 +280,7 @@ static int await_made(const struct opening *o, uint64_t deadline)
         if (is_untouched(o))
             return shk__fail(-ENOENT, "the memory is zeroed: nobody has made a store in it yet");
         if (!is_begun(o->header))
-            return fail_foreign(o);
+            return fail_foreign();
     }
     int rc = check_begun(o);
     if (rc < 0)
@@ -307,7 +304,7 @@ static int open_or_make(const struct opening *o, shk_store **out)
         if (state == SHK_STATE_REMOVED)
             return fail_removed(o);
         if (state != SHK_STATE_MAKING)
-            return fail_foreign(o);
+            return fail_foreign();
         makings += o->intent != SHK_OPEN;
         int rc = o->intent == SHK_OPEN ? await_made(o, deadline) : make(o, &made);
         if (rc < 0)

@@ -50,11 +50,11 @@ static int make_set(struct shk_header_shm *header, uint64_t here, uint64_t seen,
     shk__load_words(words, (const uint64_t *)(const void *)header->store_id, 2);
     memcpy(store_id, words, sizeof words);
     uint32_t mode = shk__load(&header->mode);
+    if (mode != 0600 && mode != 0640)
+        return shk__fail(SHK_E_CORRUPT, "the header says the semaphores have mode %04o", mode);
     uid_t owner = shk__load(&header->owner);
-    if ((mode != 0600 && mode != 0640) || owner == (uid_t)-1)
-        return shk__fail(SHK_E_CORRUPT, "the header says that the semaphores have mode %04o and that "
-                                        "uid %u made the store",
-                         mode, owner);
+    if (owner == (uid_t)-1) /* "none" to the kernel */
+        return shk__fail(SHK_E_CORRUPT, "the header says the store's owner is uid %u", owner);
     int rc = shk__set_join(store_id, (mode_t)mode, &set);
     if (rc == 0 && geteuid() == 0 && owner != 0) /* root came first; its owner is to come in too */
         rc = shk_semset_set(set.id, owner, getegid(), (mode_t)mode);

@@ -14,7 +14,9 @@ unchecked-identity) # a token is taken from whatever set the header names
 endless-lock) # a writer waits for a living owner, without end
     file=lock.c script='s/            if (now >= deadline)/            if (now == UINT64_MAX)/' ;;
 twice-read) # repair looks at an entry once more after it was checked
-    file=repair.c script='s/^    shk__store(shk__entry_at(r->store, target), 0);/    number = shk__entry_slot(shk__load(shk__entry_at(r->store, target)));/' ;;
+    file=repair.c script='s/^    shk__store(shk__entry_at(r->store, target), 0);/    number = shk__entry_slot(shk__load(shk__entry_at(r->store, target)));\n&/' ;;
+unsound-padding) # repair believes that a record is still what it was
+    file=repair.c script='s/stands(r, number) && sound/stands(r, number)/' ;;
 followed-address) # a word of the segment is taken for an address
     file=store.c script='s/^    uint64_t state = shk__load.*/&\n    const char *volatile address = (char *)shk__journal(store)->reserved[0];\n    if (address \&\& *address == 1)\n        return 0;/' ;;
 *) echo "mutate.sh: $1 is unknown" >&2; exit 2 ;;
