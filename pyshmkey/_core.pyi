@@ -1820,13 +1820,13 @@ class KeyStore(MutableMapping[tuple[_Id, _Id], KeyRecord], Buffer):
         for the key that ftok() gives an existing file, or None for a private store that
         others open by its id. Of a name or a file the store keeps which one it is, so where
         two of them have the same key, open() raises IncompatibleStoreError. `capacity`: 1 to
-        2**32 - 256; unused room takes no memory. `id_size`: 2 to 256 bytes, one of them for
-        the closing NUL. `key_size`: the longest key, 1 to 65,536 bytes. `mode`: 0o600, or 0o640 for readers
-        of the group. `memory_lock`: whether its pages are kept out of swap (SHM_LOCK, which
-        takes no page for itself); "try" warns with StoreWarning where RLIMIT_MEMLOCK, which
-        counts the whole segment, doesn't allow it, and "require" raises: ENOMEM or EPERM,
-        and no store. `timeout`: seconds to wait for a store under this name that another
-        process is still making; then that one is replaced. `lock_timeout`: see there.
+        2**32 - 256; unused room takes no memory. `id_size`: 2 to 256 bytes, one of them for the
+        closing NUL. `key_size`: the longest key, 1 to 65,536 bytes. `mode`: 0o600, or 0o640 for
+        readers of the group. `memory_lock`: whether its pages are kept out of swap (SHM_LOCK, which
+        takes no page for itself); "try" warns with StoreWarning where RLIMIT_MEMLOCK, which counts
+        the whole segment, doesn't allow it, and "require" raises: ENOMEM or EPERM, and no store.
+        `timeout`: seconds to wait for a store under this name that another process is still making;
+        then that one is replaced. `lock_timeout`: see there.
 
         StoreWarning also where kernel.shm_rmid_forced is set: then the store goes with its
         last handle. If a filter makes an exception of the warning, there is no store.
