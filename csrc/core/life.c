@@ -205,8 +205,17 @@ static int await_published(const struct candidate *c, const struct shk__geometry
                      c->info.id, (unsigned)c->info.key);
 }
 
-static int check_name(const struct shk_header_shm *header, const struct shk_address *address)
+static int check_identity(const struct shk_header_shm *header, const struct shk_address *address)
 {
+    if (address && address->inode &&
+        (header->device != address->device || header->inode != address->inode))
+        return shk__fail(SHK_E_INCOMPATIBLE,
+                         "the key 0x%x of the file with inode %llu on device %llu leads to a store "
+                         "that was made for inode %llu on device %llu: two files share one key; "
+                         "use another file or proj, or a name",
+                         (unsigned)address->key, (unsigned long long)address->inode,
+                         (unsigned long long)address->device, (unsigned long long)header->inode,
+                         (unsigned long long)header->device);
     if (!address || address->name.size == 0)
         return 0;
     if (header->name_size == address->name.size && header->owner == address->owner &&
@@ -229,7 +238,7 @@ static int make_handle(const struct candidate *c, const struct shk_address *addr
     shk__header_copy(c->header, &header);
     int rc = shk__geometry_read(&header, c->info.size, &geometry);
     if (rc == 0)
-        rc = check_name(&header, address);
+        rc = check_identity(&header, address);
     if (rc == 0 && access->store_id && memcmp(access->store_id, header.store_id, 16) != 0)
         rc = shk__fail(SHK_E_REMOVED, "segment %d holds another store now: the one meant is gone",
                        c->info.id);
@@ -308,6 +317,8 @@ static int fill_header(const struct candidate *c, const struct shk__geometry *g,
     h->mode = mode;
     h->created = shk__realtime();
     h->name_size = (uint32_t)address->name.size;
+    h->device = address->device;
+    h->inode = address->inode;
     if (h->name_size)
         memcpy(h->name, address->name.data, h->name_size);
     return 0;
