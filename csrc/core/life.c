@@ -106,34 +106,39 @@ static int vanished(int rc)
     return rc == -ENOENT ? START_OVER : rc;
 }
 
+static int check_segment(const struct shk_segment_info *info, const struct shk_address *address,
+                         const struct shk_access *access)
+{
+    if (info->mode & SHM_DEST)
+        return shk__fail(-ENOENT, "segment %d is marked for removal", info->id);
+    int rc = check_security(info, address, access);
+    if (rc == 0 && info->size < HEADER_SIZE)
+        rc = shk__fail(SHK_E_INCOMPATIBLE,
+                       "segment %d (key 0x%x) has %zu bytes, a store at least %zu: it is something "
+                       "else's",
+                       info->id, (unsigned)info->key, info->size, HEADER_SIZE);
+    return rc;
+}
+
 /* Checks before attaching, and again after: an id can't be reused while attached. */
 static int attach(int id, bool readonly, const struct shk_address *address,
                   const struct shk_access *access, struct candidate *out)
 {
     struct candidate c = {.readonly = readonly};
-    for (int attached = 0; attached < 2; attached++) {
-        int rc = shk_segment_stat(id, &c.info);
-        if (rc == 0 && c.info.mode & SHM_DEST)
-            rc = shk__fail(-ENOENT, "segment %d is marked for removal", id);
-        if (rc == 0)
-            rc = check_security(&c.info, address, access);
-        if (rc == 0 && c.info.size < HEADER_SIZE)
-            rc = shk__fail(SHK_E_INCOMPATIBLE,
-                           "segment %d (key 0x%x) has %zu bytes, a store at least %zu: it is "
-                           "something else's",
-                           id, (unsigned)c.info.key, c.info.size, HEADER_SIZE);
-        if (rc == 0 && !attached) {
-            void *address_;
-            rc = shk__collapse_attach(id, c.info.size, readonly ? SHM_RDONLY : 0, &address_);
-            if (rc == 0)
-                c.header = address_;
-        }
-        if (rc < 0) {
-            if (c.header)
-                shk_segment_detach(c.header);
-            return vanished(rc);
-        }
+    void *base = NULL;
+    int rc = shk_segment_stat(id, &c.info);
+    if (rc == 0)
+        rc = check_segment(&c.info, address, access);
+    if (rc == 0)
+        rc = shk__collapse_map(id, c.info.size, readonly ? SHM_RDONLY : 0, &c.info, &base);
+    if (rc == 0)
+        rc = check_segment(&c.info, address, access);
+    if (rc < 0) {
+        if (base)
+            shk_segment_detach(base);
+        return vanished(rc);
     }
+    c.header = base;
     *out = c;
     return 0;
 }
@@ -343,7 +348,7 @@ static int create_segment(key_t key, const struct shk_address *address,
         return rc;
     rc = lock_memory(id, shape->memory_lock);
     if (rc == 0)
-        rc = shk__collapse_attach(id, g->total_size, 0, &base);
+        rc = shk__collapse_map(id, g->total_size, 0, &c.info, &base);
     if (rc < 0) {
         shk_segment_remove(id);
         return vanished(rc); /* removed by somebody: no store of ours was there yet */
