@@ -43,8 +43,10 @@ extension = Extension(
     sources=sorted(glob("csrc/binding/*.c")) + core,
     define_macros=[("_GNU_SOURCE", "1")],
     extra_compile_args=["-std=gnu11", "-fvisibility=hidden", "-Wall", "-Wextra", *BUILDS[build]],
-    # Our own functions, even where a program has loaded libshmkey.so as well.
-    extra_link_args=["-Wl,-Bsymbolic", *link_args],
+    # Our own functions, even where a program has loaded libshmkey.so as well. libc's are bound at
+    # the import, which knows that it takes long, and not by the first open; then nobody writes
+    # where they are bound.
+    extra_link_args=["-Wl,-Bsymbolic", "-Wl,-z,relro,-z,now", *link_args],
 )
 
 

@@ -891,6 +891,7 @@ def usage(*, source: _Source | None = None) -> Usage:
 
 # A str stands for its UTF-8; for other bytes it holds surrogate escapes.
 _Id = str | bytes
+_File = tuple[str | bytes | PathLike[str] | PathLike[bytes], SupportsIndex]
 _T = TypeVar("_T")
 
 @final
@@ -1803,7 +1804,7 @@ class KeyStore(MutableMapping[tuple[_Id, _Id], KeyRecord], Buffer):
     @classmethod
     def create(
         cls,
-        name_or_key: _Id | SupportsIndex | None,
+        name_or_key: _Id | _File | SupportsIndex | None,
         capacity: SupportsIndex,
         *,
         id_size: SupportsIndex = 12,
@@ -1815,15 +1816,17 @@ class KeyStore(MutableMapping[tuple[_Id, _Id], KeyRecord], Buffer):
     ) -> KeyStore:
         """A new, empty store for `capacity` pairs.
 
-        `name_or_key`: a name (1 to 255 bytes) of the calling user, an int key, or None for
-        a private store that others open by its id. `capacity`: 1 to 2**32 - 256; unused
-        room takes no memory. `id_size`: 2 to 256 bytes, one of them for the closing NUL.
-        `key_size`: the longest key, 1 to 65,536 bytes. `mode`: 0o600, or 0o640 for readers
-        of the group. `memory_lock`: whether its pages are kept out of swap (SHM_LOCK, which
-        takes no page for itself); "try" warns with StoreWarning where RLIMIT_MEMLOCK, which
-        counts the whole segment, doesn't allow it, and "require" raises: ENOMEM or EPERM,
-        and no store. `timeout`: seconds to wait for a store under this name that another
-        process is still making; then that one is replaced. `lock_timeout`: see there.
+        `name_or_key`: a name (1 to 255 bytes) of the calling user, an int key, (path, proj)
+        for the key that ftok() gives an existing file, or None for a private store that
+        others open by its id. Of a name or a file the store keeps which one it is, so where
+        two of them have the same key, open() raises IncompatibleStoreError. `capacity`: 1 to
+        2**32 - 256; unused room takes no memory. `id_size`: 2 to 256 bytes, one of them for the
+        closing NUL. `key_size`: the longest key, 1 to 65,536 bytes. `mode`: 0o600, or 0o640 for
+        readers of the group. `memory_lock`: whether its pages are kept out of swap (SHM_LOCK, which
+        takes no page for itself); "try" warns with StoreWarning where RLIMIT_MEMLOCK, which counts
+        the whole segment, doesn't allow it, and "require" raises: ENOMEM or EPERM, and no store.
+        `timeout`: seconds to wait for a store under this name that another process is still making;
+        then that one is replaced. `lock_timeout`: see there.
 
         StoreWarning also where kernel.shm_rmid_forced is set: then the store goes with its
         last handle. If a filter makes an exception of the warning, there is no store.
@@ -1836,7 +1839,7 @@ class KeyStore(MutableMapping[tuple[_Id, _Id], KeyRecord], Buffer):
     @classmethod
     def open(
         cls,
-        name_or_key: _Id | SupportsIndex,
+        name_or_key: _Id | _File | SupportsIndex,
         *,
         readonly: bool = False,
         owner: SupportsIndex | str | None = None,
@@ -1864,7 +1867,7 @@ class KeyStore(MutableMapping[tuple[_Id, _Id], KeyRecord], Buffer):
     @classmethod
     def open_or_create(
         cls,
-        name_or_key: _Id | SupportsIndex,
+        name_or_key: _Id | _File | SupportsIndex,
         capacity: SupportsIndex,
         *,
         id_size: SupportsIndex = 12,

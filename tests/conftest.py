@@ -261,9 +261,7 @@ class Stores:
     def __init__(self) -> None:
         self._ids: list[tuple[int, int]] = []
 
-    def __call__(
-        self, capacity: int = 100, *, key: str | int | None = None, **options: Any
-    ) -> KeyStore:
+    def __call__(self, capacity: int = 100, *, key: Any = None, **options: Any) -> KeyStore:
         return self.track(KeyStore.create(key, capacity, **options))
 
     def track(self, store: KeyStore) -> KeyStore:

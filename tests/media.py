@@ -7,6 +7,7 @@ from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 from typing import Any
 
+from conftest import ipc_table, own_namespace
 from layout import Image, remove_set
 
 from pyshmkey import KeyStore
@@ -25,6 +26,10 @@ def buffer_of(shared: SharedMemory) -> memoryview:
     return shared.buf
 
 
+def sets() -> set[str]:
+    return {row["semid"] for row in ipc_table("sem")}
+
+
 class Medium:
     """Zeroed memory of one kind, and the handles of the store that is made in it."""
 
@@ -33,6 +38,7 @@ class Medium:
         self._handles: list[KeyStore] = []
         self._mapped: list[mmap.mmap | SharedMemory] = []
         self._path = folder / f"store-{id(self)}"
+        self._sets = sets()
         if kind == "anonymous":
             self.buffer: mmap.mmap | memoryview = mmap.mmap(-1, size)
             self._mapped.append(self.buffer)
@@ -69,8 +75,12 @@ class Medium:
             remove_set(store.semaphore_id)
         if self.kind == "shared_memory":
             self._shared.unlink()
+        if own_namespace:  # whatever a test that failed has made of the header
+            for number in sets() - self._sets:
+                remove_set(int(number))
         for mapped in self._mapped:
-            mapped.close()
+            with contextlib.suppress(BufferError):  # a failed test's traceback holds a view
+                mapped.close()
 
 
 @contextlib.contextmanager

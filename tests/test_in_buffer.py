@@ -24,10 +24,10 @@ from typing import Any
 
 import pytest
 from calls import KEY, READS, WRITES
-from conftest import Child, Fork, Stores, ipc_table, libc, there, unshare_ipc, wait_until
+from conftest import Child, Fork, Stores, libc, there, unshare_ipc, wait_until
 from exchange import exchange_in_memory
 from layout import BIRTHMARK, DEAD, FIELDS, HEADER_SIZE, LIVE, MAKING, REMOVED, Image, remove_set
-from media import MEDIA, Medium, buffer_of, map_file, medium_of, reboot
+from media import MEDIA, Medium, buffer_of, map_file, medium_of, reboot, sets
 
 from pyshmkey import (
     CorruptStoreError,
@@ -60,10 +60,6 @@ def anonymous(tmp_path: Path) -> Iterator[Medium]:
 def file(tmp_path: Path) -> Iterator[Medium]:
     with medium_of("file", SIZE, tmp_path) as made:
         yield made
-
-
-def sets() -> set[str]:
-    return {row["semid"] for row in ipc_table("sem")}
 
 
 # One store, whatever it lies in

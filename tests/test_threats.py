@@ -4,6 +4,7 @@ attacker's code, only numbers that come round and tables that are full."""
 import errno
 import os
 import pickle
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -70,9 +71,74 @@ def test_names_that_share_a_key(stores: Stores) -> None:
     assert KeyStore.open(first).get_key("a", "b") == KEY
 
 
-def test_files_that_share_a_key(stores: Stores, tmp_path: Path) -> None:
-    """ftok takes 16 bits of the inode, so 65,537 files of a directory have a collision; two
-    names of one file have it too, and are as different to a store. Their paths are not."""
+def colliding_files() -> tuple[str, str]:
+    """Two of the host's files for which ftok gives one key: it takes 16 bits of the inode."""
+    seen: dict[int, tuple[str, int]] = {}
+    for root in "/usr", sys.base_prefix, "/etc", "/var":
+        for folder, _, names in os.walk(root):
+            for path in (os.path.join(folder, name) for name in names):
+                try:
+                    inode, key = os.stat(path).st_ino, ftok(path, 1)
+                except OSError:
+                    continue
+                other, its_inode = seen.setdefault(key, (path, inode))
+                if its_inode != inode:
+                    return other, path
+    pytest.skip("no two files of this host share a key")
+
+
+def test_files_that_share_a_key(stores: Stores) -> None:
+    """The store keeps which file its key was asked for; a bare key was asked for by nobody."""
+    first, second = colliding_files()
+    store = stores(key=(first, 1))
+    assert store.key == ftok(second, 1)
+    store.put("a", "b", KEY)
+    inode = os.stat(second).st_ino
+    message = f"of the file with inode {inode} .* two files share one key; use another file"
+    openers: list[Callable[[], KeyStore]] = [
+        lambda: KeyStore.open((second, 1)),
+        lambda: KeyStore.open((Path(second), 1), readonly=True),
+        lambda: KeyStore.open_or_create((second.encode(), 1), 100),
+    ]
+    for opener in openers:
+        with unchanged(store.id), pytest.raises(IncompatibleStoreError, match=message):
+            opener()
+    with unchanged(store.id), pytest.raises(FileExistsError, match=message):
+        KeyStore.create((second, 1), 100)
+    for key in (first, 1), (Path(first), 1), ftok(first, 1):
+        assert KeyStore.open(key).get_key("a", "b") == KEY
+    assert KeyStore.open_or_create((first, 1), 100).id == store.id
+
+
+def test_a_store_that_was_made_for_no_file(stores: Stores, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    store = stores(key=ftok(file, 7))
+    with unchanged(store.id), pytest.raises(IncompatibleStoreError, match="made for inode 0"):
+        KeyStore.open((file, 7))
+
+
+@pytest.mark.parametrize(
+    ("key", "error", "message"),
+    [
+        (("/nonexistent", 1), FileNotFoundError, r'ftok\(path="/nonexistent", proj=1\)'),
+        (("/", 0), ValueError, "proj 0 is out of range: 1 to 255"),
+        (("/", 256), ValueError, "proj 256 is out of range: 1 to 255"),
+        (("/",), ValueError, r"\(path, proj\), not a tuple of 1"),
+        (("/", "1"), TypeError, "proj must be int, not str"),
+        ((5.0, 1), TypeError, "os.PathLike"),
+        (("a\0b", 1), ValueError, "null"),
+    ],
+)
+def test_what_is_no_file(key: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        KeyStore.open(key)
+    with pytest.raises(error, match=message):
+        KeyStore.create(key, 100)
+
+
+def test_files_of_two_names(stores: Stores, tmp_path: Path) -> None:
+    """Two paths are two names, and one file."""
     first, second = tmp_path / "first", tmp_path / "second"
     first.touch()
     second.hardlink_to(first)
@@ -81,9 +147,10 @@ def test_files_that_share_a_key(stores: Stores, tmp_path: Path) -> None:
     by_path.put("a", "b", KEY)
     with pytest.raises(FileNotFoundError):
         KeyStore.open(str(second))
-    stores(key=ftok(first, 1))
+    by_file = stores(key=(first, 1))
+    assert KeyStore.open((second, 1)).id == by_file.id
     with pytest.raises(FileExistsError, match="there is a store"):
-        KeyStore.create(ftok(second, 1), 100)
+        KeyStore.create((second, 1), 100)
 
 
 # Ids and keys that come round

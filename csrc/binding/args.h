@@ -138,7 +138,7 @@ static inline int args_address(PyObject *argument, uid_t owner, struct shk_addre
             return -1;
         }
     }
-    *out = (struct shk_address){name->bytes, owner, key};
+    *out = (struct shk_address){.name = name->bytes, .owner = owner, .key = key};
     return 0;
 }
 

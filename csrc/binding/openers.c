@@ -138,12 +138,35 @@ done:
     return rc;
 }
 
-static int set_address(struct opening *o, PyObject *name_or_key, PyObject *owner)
+/* (path, proj) of ftok. */
+static int set_file(struct module_state *state, PyObject *argument, struct shk_address *out)
+{
+    PyObject *path;
+    long long proj;
+    if (PyTuple_GET_SIZE(argument) != 2) {
+        PyErr_Format(PyExc_ValueError, "a file's key is (path, proj), not a tuple of %zd",
+                     PyTuple_GET_SIZE(argument));
+        return -1;
+    }
+    if (args_integer(PyTuple_GET_ITEM(argument, 1), "proj", 1, 255, &proj) < 0 ||
+        !PyUnicode_FSConverter(PyTuple_GET_ITEM(argument, 0), &path))
+        return -1;
+    int rc = shk_file_address(PyBytes_AS_STRING(path), (int)proj, out);
+    Py_DECREF(path);
+    if (rc < 0)
+        errors_raise(state, rc);
+    return rc < 0 ? -1 : 0;
+}
+
+static int set_address(PyTypeObject *type, struct opening *o, PyObject *name_or_key, PyObject *owner)
 {
     uid_t uid = geteuid();
     if (owner && owner != Py_None && set_user(owner, "owner", &uid) < 0)
         return -1;
-    return args_address(name_or_key, uid, &o->address, &o->name);
+    if (!PyTuple_Check(name_or_key))
+        return args_address(name_or_key, uid, &o->address, &o->name);
+    o->address.owner = uid;
+    return set_file(PyType_GetModuleState(type), name_or_key, &o->address);
 }
 
 /* By the segment's id or, that being NULL, by name or key. */
@@ -212,7 +235,7 @@ static PyObject *create(PyTypeObject *type, enum shk_intent intent, PyObject *co
     if (bind(&create_signature, args, count, keywords, a) < 0)
         return NULL;
     /* Nothing but a creator asks for a private segment. */
-    int rc = a[0] == Py_None && intent == SHK_CREATE ? 0 : set_address(&o, a[0], NULL);
+    int rc = a[0] == Py_None && intent == SHK_CREATE ? 0 : set_address(type, &o, a[0], NULL);
     if (rc < 0 || set_shape(&o.shape, a[1], a[2], a[3], a[4], a[5]) < 0 ||
         set_access(&o, NULL, NULL, a[6], a[7]) < 0) {
         opening_close(&o);
@@ -239,7 +262,7 @@ KEYSTORE_METHOD(open)
     struct opening o = {0};
     if (bind(&open_signature, args, count, keywords, a) < 0)
         return NULL;
-    if (set_address(&o, a[0], a[2]) < 0 || set_access(&o, a[1], a[3], a[4], a[5]) < 0) {
+    if (set_address((PyTypeObject *)self, &o, a[0], a[2]) < 0 || set_access(&o, a[1], a[3], a[4], a[5]) < 0) {
         opening_close(&o);
         return NULL;
     }

@@ -3,8 +3,6 @@
 
 #include <errno.h>
 #include <sys/mman.h>
-#include <sys/shm.h>
-#include <unistd.h>
 
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE 25
@@ -23,30 +21,21 @@ static uint64_t up(uint64_t size, uint64_t to)
 
 /* ------------------------------------------------------------------ attach -- */
 
-int shk__collapse_attach(int id, size_t size, int flags, void **out)
+int shk__collapse_map(int id, size_t size, int flags, struct shk_segment_info *info, void **out)
 {
-    if (size < 2 * GRANULE)
-        return shk_segment_attach(id, NULL, flags, out);
-    const size_t room = size + 2 * GRANULE;
-    unsigned char *hole =
-        mmap(NULL, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (hole == MAP_FAILED)
-        return shk_segment_attach(id, NULL, flags, out);
-    unsigned char *at = hole + (up((uintptr_t)hole, GRANULE) - (uintptr_t)hole), *end = hole + room;
-    int rc = shk_segment_attach(id, at, flags | SHM_REMAP, out);
-    if (rc < 0) { /* perhaps its pages are huger still: the kernel knows where they fit */
-        (void)munmap(hole, room);
-        return shk_segment_attach(id, NULL, flags, out);
+    if (size >= 2 * GRANULE) {
+        /* The kernel is asked for room, and its answer rounded. If another thread maps something
+         * there meanwhile, or if the pages are huger still and don't fit, shmat refuses. */
+        const size_t room = size + GRANULE;
+        char *hole = mmap(NULL, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (hole != MAP_FAILED) {
+            (void)munmap(hole, room);
+            char *at = hole + (up((uintptr_t)hole, GRANULE) - (uintptr_t)hole);
+            if (shk_segment_map(id, at, flags, info, out) == 0)
+                return 0;
+        }
     }
-    if (hole < at)
-        (void)munmap(hole, (size_t)(at - hole));
-    /* Where its last page is a huge one, the first length ends inside it, and is refused. */
-    unsigned char *behind = at + up(size, (uint64_t)sysconf(_SC_PAGESIZE));
-    if (munmap(behind, (size_t)(end - behind)) != 0) {
-        behind = at + up(size, GRANULE);
-        (void)munmap(behind, (size_t)(end - behind));
-    }
-    return 0;
+    return shk_segment_map(id, NULL, flags, info, out);
 }
 
 /* ------------------------------------------------------------------ filled -- */

@@ -9,16 +9,28 @@
 
 /* As in glibc and musl, but computed here: ftok(3) answers -1 both for "no such
  * file" and for the file whose key that is. */
-int shk_ftok(const char *path, int proj, key_t *key)
+int shk_file_address(const char *path, int proj, struct shk_address *out)
 {
     if (proj < 1 || proj > 255)
         return shk__fail(SHK_E_INVALID, "ftok: proj %d is out of range: 1 to 255", proj);
     struct stat file;
     if (stat(path, &file) != 0)
         return shk__fail(-errno, "ftok(path=\"%s\", proj=%d)", path, proj);
-    *key = (key_t)((uint32_t)proj << 24 | (uint32_t)(file.st_dev & 0xFF) << 16 |
-                   (uint32_t)(file.st_ino & 0xFFFF));
+    out->name = (struct shk_bytes){NULL, 0};
+    out->key = (key_t)((uint32_t)proj << 24 | (uint32_t)(file.st_dev & 0xFF) << 16 |
+                       (uint32_t)(file.st_ino & 0xFFFF));
+    out->device = file.st_dev;
+    out->inode = file.st_ino;
     return 0;
+}
+
+int shk_ftok(const char *path, int proj, key_t *key)
+{
+    struct shk_address address;
+    int rc = shk_file_address(path, proj, &address);
+    if (rc == 0)
+        *key = address.key;
+    return rc;
 }
 
 /* 31 of 64 random or hashed bits; 0 would mean IPC_PRIVATE. */

@@ -67,7 +67,8 @@ struct shk_header_shm {
     uint32_t name_size;
     uint8_t name[SHK_NAME_MAX + 1];
     struct shk_successor_shm successor; /* stored before state becomes MOVED */
-    uint8_t reserved[348];
+    uint8_t reserved[332];
+    uint64_t device, inode; /* of the file that it was made for; 0: for none */
 };
 
 #define SHK_VARIANTS 2u

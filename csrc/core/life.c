@@ -106,34 +106,39 @@ static int vanished(int rc)
     return rc == -ENOENT ? START_OVER : rc;
 }
 
+static int check_segment(const struct shk_segment_info *info, const struct shk_address *address,
+                         const struct shk_access *access)
+{
+    if (info->mode & SHM_DEST)
+        return shk__fail(-ENOENT, "segment %d is marked for removal", info->id);
+    int rc = check_security(info, address, access);
+    if (rc == 0 && info->size < HEADER_SIZE)
+        rc = shk__fail(SHK_E_INCOMPATIBLE,
+                       "segment %d (key 0x%x) has %zu bytes, a store at least %zu: it is something "
+                       "else's",
+                       info->id, (unsigned)info->key, info->size, HEADER_SIZE);
+    return rc;
+}
+
 /* Checks before attaching, and again after: an id can't be reused while attached. */
 static int attach(int id, bool readonly, const struct shk_address *address,
                   const struct shk_access *access, struct candidate *out)
 {
     struct candidate c = {.readonly = readonly};
-    for (int attached = 0; attached < 2; attached++) {
-        int rc = shk_segment_stat(id, &c.info);
-        if (rc == 0 && c.info.mode & SHM_DEST)
-            rc = shk__fail(-ENOENT, "segment %d is marked for removal", id);
-        if (rc == 0)
-            rc = check_security(&c.info, address, access);
-        if (rc == 0 && c.info.size < HEADER_SIZE)
-            rc = shk__fail(SHK_E_INCOMPATIBLE,
-                           "segment %d (key 0x%x) has %zu bytes, a store at least %zu: it is "
-                           "something else's",
-                           id, (unsigned)c.info.key, c.info.size, HEADER_SIZE);
-        if (rc == 0 && !attached) {
-            void *address_;
-            rc = shk__collapse_attach(id, c.info.size, readonly ? SHM_RDONLY : 0, &address_);
-            if (rc == 0)
-                c.header = address_;
-        }
-        if (rc < 0) {
-            if (c.header)
-                shk_segment_detach(c.header);
-            return vanished(rc);
-        }
+    void *base = NULL;
+    int rc = shk_segment_stat(id, &c.info);
+    if (rc == 0)
+        rc = check_segment(&c.info, address, access);
+    if (rc == 0)
+        rc = shk__collapse_map(id, c.info.size, readonly ? SHM_RDONLY : 0, &c.info, &base);
+    if (rc == 0)
+        rc = check_segment(&c.info, address, access);
+    if (rc < 0) {
+        if (base)
+            shk_segment_detach(base);
+        return vanished(rc);
     }
+    c.header = base;
     *out = c;
     return 0;
 }
@@ -205,8 +210,17 @@ static int await_published(const struct candidate *c, const struct shk__geometry
                      c->info.id, (unsigned)c->info.key);
 }
 
-static int check_name(const struct shk_header_shm *header, const struct shk_address *address)
+static int check_identity(const struct shk_header_shm *header, const struct shk_address *address)
 {
+    if (address && address->inode &&
+        (header->device != address->device || header->inode != address->inode))
+        return shk__fail(SHK_E_INCOMPATIBLE,
+                         "the key 0x%x of the file with inode %llu on device %llu leads to a store "
+                         "that was made for inode %llu on device %llu: two files share one key; "
+                         "use another file or proj, or a name",
+                         (unsigned)address->key, (unsigned long long)address->inode,
+                         (unsigned long long)address->device, (unsigned long long)header->inode,
+                         (unsigned long long)header->device);
     if (!address || address->name.size == 0)
         return 0;
     if (header->name_size == address->name.size && header->owner == address->owner &&
@@ -229,7 +243,7 @@ static int make_handle(const struct candidate *c, const struct shk_address *addr
     shk__header_copy(c->header, &header);
     int rc = shk__geometry_read(&header, c->info.size, &geometry);
     if (rc == 0)
-        rc = check_name(&header, address);
+        rc = check_identity(&header, address);
     if (rc == 0 && access->store_id && memcmp(access->store_id, header.store_id, 16) != 0)
         rc = shk__fail(SHK_E_REMOVED, "segment %d holds another store now: the one meant is gone",
                        c->info.id);
@@ -308,6 +322,8 @@ static int fill_header(const struct candidate *c, const struct shk__geometry *g,
     h->mode = mode;
     h->created = shk__realtime();
     h->name_size = (uint32_t)address->name.size;
+    h->device = address->device;
+    h->inode = address->inode;
     if (h->name_size)
         memcpy(h->name, address->name.data, h->name_size);
     return 0;
@@ -332,7 +348,7 @@ static int create_segment(key_t key, const struct shk_address *address,
         return rc;
     rc = lock_memory(id, shape->memory_lock);
     if (rc == 0)
-        rc = shk__collapse_attach(id, g->total_size, 0, &base);
+        rc = shk__collapse_map(id, g->total_size, 0, &c.info, &base);
     if (rc < 0) {
         shk_segment_remove(id);
         return vanished(rc); /* removed by somebody: no store of ours was there yet */

@@ -17,7 +17,13 @@
 
 #define NAP_FIRST (2 * SHK_MILLISECOND)
 #define NAP_LONGEST (50 * SHK_MILLISECOND)
-#define SPINS 200
+/* How often a lock that is not free is looked at before the first sleep, and after how many
+ * pauses (of some 15 to 45 ns): each time twice as many. Who looks all the time takes the lock
+ * after each write of the other, and with it ten cache lines from one core to another, which
+ * takes longer than the writes do. */
+#define LOOKS 6
+#define PAUSES_FIRST 128u
+#define PAUSES_MOST 1024u
 
 struct shk__seat {
     pthread_mutex_t claiming; /* all zeros is unlocked */
@@ -125,7 +131,7 @@ static int wait_for(struct shk__lock *lock, uint32_t mine, uint64_t timeout)
     uint64_t next_test = now + interval;
     bool tell_hook = true;
 
-    for (unsigned spins = 0;;) {
+    for (unsigned looks = 0;;) {
         uint32_t seen = shk__load(lock->word);
         if (seen == 0) {
             if (shk__cas32(lock->word, &seen, mine | waiters))
@@ -134,9 +140,10 @@ static int wait_for(struct shk__lock *lock, uint32_t mine, uint64_t timeout)
         }
         if (names_nobody(seen))
             return shk__fail(SHK_E_CORRUPT, "the lock word is %#x, which names no writer", seen);
-        if (spins < SPINS) {
-            spins++;
-            shk__pause();
+        if (looks < LOOKS) {
+            unsigned pauses = PAUSES_FIRST << looks++;
+            for (unsigned i = 0; i < pauses && i < PAUSES_MOST; i++)
+                shk__pause();
             continue;
         }
         /* By the clock, whatever ended the nap: signals may end every one of them. */

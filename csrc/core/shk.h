@@ -214,7 +214,12 @@ struct shk_address {
     struct shk_bytes name;
     uid_t owner;
     key_t key;
+    uint64_t device, inode; /* of the file whose key it is, by shk_file_address; 0: of none */
 };
+/* The address of the store that belongs to an existing file: the key of shk_ftok, and which file
+ * it is. The store keeps that, so where another file has the same key, opening is INCOMPATIBLE
+ * and creating -EEXIST, but no store is shared. The owner is left as it was. */
+SHK_API int shk_file_address(const char *path, int proj, struct shk_address *out);
 
 /* Whether a store's pages are kept out of swap (SHM_LOCK): from before its first key is
  * written, and those that are not there yet too, without bringing them in. The lock counts

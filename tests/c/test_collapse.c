@@ -52,10 +52,11 @@ static size_t resident(const shk_store *store)
 static void skip_where_the_kernel_cannot(void)
 {
     int id = shmget(IPC_PRIVATE, 2 * GRANULE, 0600);
+    struct shk_segment_info info;
     void *at;
     CHECK(id >= 0);
     test_keep_segment(id);
-    CHECK_CODE(shk__collapse_attach(id, 2 * GRANULE, 0, &at), 0);
+    CHECK_CODE(shk__collapse_map(id, 2 * GRANULE, 0, &info, &at), 0);
     memset(at, 1, GRANULE);
     if (madvise(at, GRANULE, MADV_COLLAPSE) != 0)
         SKIP("this kernel collapses no shared memory (MADV_COLLAPSE, Linux 6.1)");
@@ -129,16 +130,17 @@ static size_t mappings(void)
     return bytes;
 }
 
-/* The hole that the address was chosen from goes, whatever the segment's size. */
+/* Nothing of the room that was asked for stays, whatever the segment's size. */
 static void an_attachment_takes_and_leaves_no_more_than_itself(void)
 {
     for (size_t size = 2 * GRANULE; size < 3 * GRANULE; size += GRANULE / 3 + 4096 - 7) {
         int id = shmget(IPC_PRIVATE, size, 0600);
+        struct shk_segment_info info;
         void *at;
         CHECK(id >= 0);
         test_keep_segment(id);
         size_t before = mappings();
-        CHECK_CODE(shk__collapse_attach(id, size, 0, &at), 0);
+        CHECK_CODE(shk__collapse_map(id, size, 0, &info, &at), 0);
         CHECK_EQUAL((uintptr_t)at % GRANULE, 0);
         CHECK_EQUAL(mappings() - before, (size + 4095) / 4096 * 4096);
         CHECK_CODE(shk_segment_detach(at), 0);
