@@ -80,6 +80,13 @@ def test_create_stat_destroy(name: str) -> None:
     assert f"there is no store '{name}'" in shmkey("destroy", name, "--yes", code=1).err
 
 
+@pytest.mark.parametrize(("how", "locked"), [("try", True), ("require", True), ("off", False)])
+def test_create_locked_in_memory(name: str, how: str, locked: bool) -> None:
+    shmkey("create", name, "--capacity", 5, "--memory-lock", how)
+    assert shmkey("stat", name, "--json").json["memory_locked"] == locked
+    shmkey("create", name + "-2", "--capacity", 5, "--memory-lock", "perhaps", code=2)
+
+
 def test_create_by_key_and_its_errors(key: int, name: str) -> None:
     shmkey("create", "--key", hex(key), "--capacity", 5)
     assert "there is a store" in shmkey("create", "--key", key, "--capacity", 5, code=1).err
