@@ -19,6 +19,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from itertools import product
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 from typing import Any
@@ -292,11 +293,13 @@ def test_an_existing_store_is_opened_as_it_is(medium: Medium) -> None:
         store = medium.open(**options)
         assert (store.capacity, store.id_size, store.key_size) == (10, 20, 64)
         assert store.store_id == first.store_id
-    for wrong in ({"capacity": 11}, {"id_size": 12}, {"key_size": 128}):
+    for wrong, readonly in product(
+        ({"capacity": 11}, {"id_size": 12}, {"key_size": 128}), (False, True)
+    ):
         with pytest.raises(
             IncompatibleStoreError, match="existing store has capacity 10, id_size 20, key_size 64"
         ):
-            medium.open(**wrong)
+            medium.open(**wrong, readonly=readonly)
 
 
 # What is refused
