@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import pty
+import shlex
 import signal
 import subprocess
 import time
@@ -395,6 +396,14 @@ SHAPES = (SECRET, SECRET.hex().encode(), SECRET.hex().upper().encode(), base64.b
 def assert_secret(text: str) -> None:
     for shape in (*SHAPES, KEY.hex().encode(), base64.b64encode(KEY)):
         assert shape.decode() not in text
+
+
+def test_a_closed_stdin(name: str) -> None:
+    shmkey("create", name, "--capacity", 9)
+    command = shlex.join([*COMMAND, "put", name, "a", "b"])
+    done = subprocess.run(["sh", "-c", f"{command} <&-"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("Error: the key has 0 bytes")
 
 
 def test_no_output_has_a_key(named: KeyStore, name: str) -> None:
