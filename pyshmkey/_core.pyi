@@ -1945,7 +1945,8 @@ class KeyStore(MutableMapping[tuple[_Id, _Id], KeyRecord], Buffer):
         IncompatibleStoreError: something else is there, another shape, another build's
         store, another IPC namespace. FileNotFoundError: zeroed, for a read-only handle.
         ValueError: too short, not aligned. BufferError: not contiguous; readonly=False, and
-        the buffer is read-only. OSError (ENOSPC): a limit of semaphores, named.
+        the buffer is read-only. InsecureStoreError: another user has made the set that the
+        store would use next. OSError (ENOSPC): a limit of semaphores, named.
         """
 
     @classmethod

@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import pty
+import shlex
 import signal
 import subprocess
 import time
@@ -78,6 +79,13 @@ def test_create_stat_destroy(name: str) -> None:
     assert not there("shm", store.id)
     assert not there("sem", store.semaphore_id)
     assert f"there is no store '{name}'" in shmkey("destroy", name, "--yes", code=1).err
+
+
+@pytest.mark.parametrize(("how", "locked"), [("try", True), ("require", True), ("off", False)])
+def test_create_locked_in_memory(name: str, how: str, locked: bool) -> None:
+    shmkey("create", name, "--capacity", 5, "--memory-lock", how)
+    assert shmkey("stat", name, "--json").json["memory_locked"] == locked
+    shmkey("create", name + "-2", "--capacity", 5, "--memory-lock", "perhaps", code=2)
 
 
 def test_create_by_key_and_its_errors(key: int, name: str) -> None:
@@ -388,6 +396,14 @@ SHAPES = (SECRET, SECRET.hex().encode(), SECRET.hex().upper().encode(), base64.b
 def assert_secret(text: str) -> None:
     for shape in (*SHAPES, KEY.hex().encode(), base64.b64encode(KEY)):
         assert shape.decode() not in text
+
+
+def test_a_closed_stdin(name: str) -> None:
+    shmkey("create", name, "--capacity", 9)
+    command = shlex.join([*COMMAND, "put", name, "a", "b"])
+    done = subprocess.run(["sh", "-c", f"{command} <&-"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("Error: the key has 0 bytes")
 
 
 def test_no_output_has_a_key(named: KeyStore, name: str) -> None:

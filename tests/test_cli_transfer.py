@@ -103,6 +103,23 @@ def test_passphrases_that_are_refused(
     assert not os.listdir(tmp_path)
 
 
+def test_nobody_waits_for_a_descriptor_that_does_not_block(full: KeyStore, tmp_path: Path) -> None:
+    ours, theirs = os.pipe()
+    os.set_blocking(ours, False)
+    for command, code, error in (
+        (("export", f"id:{full.id}", tmp_path / "f", "--passphrase-fd", 0), 1, "not there yet"),
+        (("put", f"id:{full.id}", "a", "b"), 2, "the key has 0 bytes"),
+    ):
+        done = subprocess.run(
+            [*COMMAND, *map(str, command)], stdin=ours, capture_output=True, text=True
+        )
+        assert done.returncode == code
+        assert re.fullmatch(f"Error: .*{error}.*\n", done.stderr)
+    os.close(ours)
+    os.close(theirs)
+    assert not os.listdir(tmp_path)
+
+
 def test_what_can_not_be(full: KeyStore, words: Path, tmp_path: Path, cheap: None) -> None:
     file, store = tmp_path / "keys", f"id:{full.id}"
 

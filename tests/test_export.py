@@ -657,7 +657,7 @@ def test_handles_that_can_not(stores: Stores, file: Path) -> None:
     fill(store)
     with KeyStore.from_id(store.id, readonly=True) as reader:
         assert reader.export_to(file, WORDS) == 8
-        with pytest.raises(ReadOnlyError):
+        with pytest.raises(ReadOnlyError, match="the store was opened read-only"):
             reader.import_from(file, WORDS)
     for attempt in reader.export_to, reader.import_from:
         with pytest.raises(ValueError, match="closed"):

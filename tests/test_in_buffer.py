@@ -12,12 +12,14 @@ import pickle
 import random
 import re
 import signal
+import struct
 import subprocess
 import sys
 import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from itertools import product
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 from typing import Any
@@ -26,15 +28,28 @@ import pytest
 from calls import KEY, READS, WRITES
 from conftest import Child, Fork, Stores, libc, there, unshare_ipc, wait_until
 from exchange import exchange_in_memory
-from layout import BIRTHMARK, DEAD, FIELDS, HEADER_SIZE, LIVE, MAKING, REMOVED, Image, remove_set
+from layout import (
+    BIRTHMARK,
+    DEAD,
+    FIELDS,
+    HEADER_SIZE,
+    LIVE,
+    MAKING,
+    REMOVED,
+    WRITERS,
+    Image,
+    remove_set,
+)
 from media import MEDIA, Medium, buffer_of, map_file, medium_of, reboot, sets
 
 from pyshmkey import (
     CorruptStoreError,
     Error,
     IncompatibleStoreError,
+    InsecureStoreError,
     KeyStore,
     ReadOnlyError,
+    SemaphoreSet,
     StoreMovedError,
     StoreRemovedError,
 )
@@ -278,11 +293,13 @@ def test_an_existing_store_is_opened_as_it_is(medium: Medium) -> None:
         store = medium.open(**options)
         assert (store.capacity, store.id_size, store.key_size) == (10, 20, 64)
         assert store.store_id == first.store_id
-    for wrong in ({"capacity": 11}, {"id_size": 12}, {"key_size": 128}):
+    for wrong, readonly in product(
+        ({"capacity": 11}, {"id_size": 12}, {"key_size": 128}), (False, True)
+    ):
         with pytest.raises(
             IncompatibleStoreError, match="existing store has capacity 10, id_size 20, key_size 64"
         ):
-            medium.open(**wrong)
+            medium.open(**wrong, readonly=readonly)
 
 
 # What is refused
@@ -349,6 +366,18 @@ def test_a_process_of_its_own_memory() -> None:
             assert frozen.verify().ok
         store.destroy()
         assert KEY not in memory
+
+
+def test_a_read_only_array(anonymous: Medium) -> None:
+    """NumPy refuses with another exception than the rest."""
+    numpy = pytest.importorskip("numpy")
+    anonymous.open().put("a", "b", KEY)
+    array = numpy.frombuffer(bytes(anonymous.buffer), dtype=numpy.uint64)
+    with KeyStore.in_buffer(array) as reader:
+        assert reader.readonly
+        assert reader.get_key("a", "b") == KEY
+    with pytest.raises(ValueError, match="read-only"):
+        KeyStore.in_buffer(array, readonly=False)
 
 
 def test_no_pickles(anonymous: Medium) -> None:
@@ -712,6 +741,26 @@ def test_root_takes_over_for_the_owner(anonymous: Medium, fork: Fork, nobody: in
         fork(lambda: write("stranger"), uid=nobody - 1).result()
     store = anonymous.open()
     assert {client for client, _ in store} == {"first", "root", "again"}
+    image.segment.close()
+
+
+def test_a_set_that_a_reader_made_first(anonymous: Medium, fork: Fork, nobody: int) -> None:
+    """Who may read the memory knows the next set's key and constants: layout.h, tokens.c."""
+    store = anonymous.open()
+    store.put("a", "b", KEY)
+    image = Image(store, anonymous.buffer)
+    words = struct.unpack("<8H", store.store_id)
+    key = int.from_bytes(store.store_id[12:], "little") % (2**31 - 1) + 1
+    store.close()
+    values = [0] * WRITERS + [21323, 22859, *(1 + word % 32767 for word in words[2:6])]
+    reboot(image)
+    made = fork(lambda: SemaphoreSet.create(values, key=key, mode=0o666).id, uid=nobody).result()
+    try:
+        with pytest.raises(InsecureStoreError, match=rf"set {made} .* created by uid {nobody};"):
+            anonymous.open()
+    finally:
+        assert remove_set(made)
+    anonymous.open().put("a", "b", b"new")
     image.segment.close()
 
 

@@ -111,23 +111,13 @@ static PyObject *sequence(const struct feed *feed, PyObject *object, bool is_ite
     return NULL;
 }
 
-static bool is_plain(PyObject *id)
-{
-    return PyUnicode_CheckExact(id) && PyUnicode_IS_COMPACT_ASCII(id);
-}
-
-static struct shk_bytes plain(PyObject *id)
-{
-    return (struct shk_bytes){PyUnicode_DATA(id), (size_t)PyUnicode_GET_LENGTH(id)};
-}
-
 /* The first two of a tuple. One reference to it keeps both, where they are ASCII. */
 static inline int open_pair(PyObject *tuple, struct pair *out)
 {
     PyObject *client = PyTuple_GET_ITEM(tuple, 0), *server = PyTuple_GET_ITEM(tuple, 1);
-    if (!is_plain(client) || !is_plain(server))
+    if (!args_is_ascii(client) || !args_is_ascii(server))
         return pair_open(client, server, out);
-    *out = (struct pair){{plain(client), Py_NewRef(tuple)}, {plain(server), NULL}};
+    *out = (struct pair){{args_ascii(client), Py_NewRef(tuple)}, {args_ascii(server), NULL}};
     return 0;
 }
 
@@ -217,7 +207,7 @@ int feed_next(struct feed *feed, struct fed *out)
 {
     PyObject *next = peek(feed);
     if (next && !feed->with_keys && PyTuple_CheckExact(next) && PyTuple_GET_SIZE(next) == 2 &&
-        is_plain(PyTuple_GET_ITEM(next, 0)) && is_plain(PyTuple_GET_ITEM(next, 1))) {
+        args_is_ascii(PyTuple_GET_ITEM(next, 0)) && args_is_ascii(PyTuple_GET_ITEM(next, 1))) {
         feed->at++;
         out->key.obj = NULL;
         (void)open_pair(next, &out->pair); /* the usual case, with no more ado */

@@ -42,7 +42,8 @@ static int borrow(struct lent *lent, PyObject *object, PyObject *readonly)
     if (truth != 1) {
         if (PyObject_GetBuffer(object, &lent->buffer, PyBUF_WRITABLE) == 0)
             return 0;
-        if (truth == 0 || !PyErr_ExceptionMatches(PyExc_BufferError))
+        if (truth == 0 || !(PyErr_ExceptionMatches(PyExc_BufferError) ||
+                            PyErr_ExceptionMatches(PyExc_ValueError))) /* NumPy's */
             return -1;
         PyErr_Clear();
         lent->access.readonly = true;

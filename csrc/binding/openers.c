@@ -3,9 +3,6 @@
 
 #include <unistd.h>
 
-#define OPEN_TIMEOUT UINT64_C(2000000000)
-#define LOCK_TIMEOUT UINT64_C(5000000000)
-
 struct opening {
     struct shk_address address;
     struct text name;
@@ -104,7 +101,8 @@ static PyObject *users_tuple(PyObject *trust)
 static int set_access(struct opening *o, PyObject *readonly, PyObject *trust, PyObject *timeout,
                       PyObject *lock_timeout)
 {
-    o->access = (struct shk_access){.open_timeout = OPEN_TIMEOUT, .lock_timeout = LOCK_TIMEOUT};
+    o->access = (struct shk_access){.open_timeout = SHK_OPEN_TIMEOUT_DEFAULT,
+                                    .lock_timeout = SHK_LOCK_TIMEOUT_DEFAULT};
     if (readonly) {
         int truth = PyObject_IsTrue(readonly);
         if (truth < 0)

@@ -237,10 +237,8 @@ static PyObject *unpacker_new(PyTypeObject *type, PyObject *args, PyObject *keyw
                                      &store, &existing) ||
         present_argument(existing, &present) < 0 || !keystore_opened(store))
         return NULL;
-    const struct shk_info *info = &((KeyStore *)store)->info;
-    if (info->readonly)
-        return errors_format(state_of(store), SHK_E_READONLY, "store %d was opened read-only",
-                             info->id);
+    if (((KeyStore *)store)->info.readonly)
+        return errors_format(state_of(store), SHK_E_READONLY, "the store was opened read-only");
     Unpacker *self = (Unpacker *)type->tp_alloc(type, 0);
     if (self) {
         self->store = Py_NewRef(store);

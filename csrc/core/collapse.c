@@ -53,7 +53,7 @@ static uint64_t mark_beyond(const shk_store *store, uint64_t full)
     uint64_t end = (full + 1) * GRANULE;
     if (end > g->total_size)
         return NEVER;
-    return (up(end, g->record_size) - g->records_offset) / g->record_size;
+    return (end - g->records_offset + g->record_size - 1) / g->record_size;
 }
 
 void shk__collapse_open(shk_store *store)

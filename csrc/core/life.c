@@ -212,6 +212,12 @@ static int await_published(const struct candidate *c, const struct shk__geometry
 
 static int check_identity(const struct shk_header_shm *header, const struct shk_address *address)
 {
+    if (address && address->inode && !header->inode)
+        return shk__fail(SHK_E_INCOMPATIBLE,
+                         "the key 0x%x of the file with inode %llu on device %llu leads to a store "
+                         "that was made for no file: open it by its bare key or its name",
+                         (unsigned)address->key, (unsigned long long)address->inode,
+                         (unsigned long long)address->device);
     if (address && address->inode &&
         (header->device != address->device || header->inode != address->inode))
         return shk__fail(SHK_E_INCOMPATIBLE,

@@ -318,7 +318,7 @@ int shk_store_in_memory(enum shk_intent intent, void *base, size_t size,
                         shk_store **out)
 {
     struct opening o = {.intent = intent, .header = base, .size = size, .access = access};
-    if (intent != SHK_OPEN)
+    if (shape)
         o.shape = *shape;
     if (intent != SHK_OPEN && access->readonly)
         return shk__fail(SHK_E_INVALID, "a store can't be created read-only");

@@ -8,32 +8,60 @@
 #define AHEAD 16u /* lookups of a batch: see shk_store_get_many */
 
 /* A key leaves only into room that holds all of it. */
-static int give(const shk_store *store, const uint64_t *words, const struct shk_record *record,
-                void *key_out, size_t capacity)
+static inline int give(const shk_store *store, const uint64_t *words, uint32_t size, void *key_out,
+                       size_t capacity)
 {
-    if (record->key_length > capacity)
-        return shk__fail(SHK_E_INVALID, "the key has %u bytes, the buffer %zu", record->key_length,
-                         capacity);
-    memcpy(key_out, shk__image_key(store, words), record->key_length);
+    if (size > capacity)
+        return shk__fail(SHK_E_INVALID, "the key has %u bytes, the buffer %zu", size, capacity);
+    memcpy(key_out, shk__image_key(store, words), size);
     return 0;
 }
 
-static int read_record(const shk_store *store, const struct shk__query *query, bool usable_only,
-                       struct shk_record *out, void *key_out, size_t capacity)
+/* 0, REVOKED or EXPIRED, of an image. */
+static inline int check_usable(const shk_store *store, const uint64_t *words)
+{
+    if (SHK__LIKELY((uint32_t)words[SHK_STATUS_OFFSET / 8] == SHK_VALID &&
+                    !(shk__image_flags(words) & SHK_FLAG_EXPIRES)))
+        return 0;
+    struct shk_record record;
+    shk__image_describe(store, words, &record);
+    return shk__record_usable(&record);
+}
+
+/* The key of a usable record, into room for `capacity` bytes. */
+static SHK__ALWAYS_INLINE int read_key(const shk_store *store, const struct shk__query *query,
+                                       void *key_out, size_t capacity, uint32_t *length)
 {
     struct shk__image image;
     int rc = shk__image_open_empty(store, &image);
     if (rc < 0)
         return rc;
+    rc = shk__index_read_key(store, query, image.words);
+    if (SHK__LIKELY(rc == 0))
+        rc = check_usable(store, image.words);
+    if (SHK__LIKELY(rc == 0)) {
+        uint32_t size = shk__image_key_length(image.words);
+        rc = give(store, image.words, size, key_out, capacity);
+        if (rc == 0)
+            *length = size;
+    }
+    shk__image_close(store, &image);
+    return rc;
+}
+
+static int read_record(const shk_store *store, const struct shk__query *query,
+                       struct shk_record *out, void *key_out, size_t capacity)
+{
+    struct shk__image image;
     struct shk_record record;
-    rc = usable_only ? shk__index_read_key(store, query, image.words)
-                     : shk__index_read(store, query, image.words);
+    int rc = shk__image_open_empty(store, &image);
+    if (rc < 0)
+        return rc;
+    rc = shk__index_read(store, query, image.words);
     if (rc == 0) {
         shk__image_describe(store, image.words, &record);
-        if (usable_only)
-            rc = shk__record_usable(&record);
-        if (rc == 0 && key_out)
-            rc = give(store, image.words, &record, key_out, capacity);
+        if (key_out)
+            rc = give(store, image.words, record.key_length, key_out, capacity);
         if (rc == 0)
             *out = record;
     }
@@ -46,19 +74,19 @@ int shk_store_record(const shk_store *store, struct shk_bytes client, struct shk
 {
     struct shk__query query;
     int rc = shk__query_make(store, client, server, &query);
-    return rc < 0 ? rc : read_record(store, &query, false, out, key_out, capacity);
+    return rc < 0 ? rc : read_record(store, &query, out, key_out, capacity);
 }
 
 int shk_store_get_key(const shk_store *store, struct shk_bytes client, struct shk_bytes server,
                       void *key_out, size_t capacity, size_t *length)
 {
     struct shk__query query;
-    struct shk_record record;
+    uint32_t size = 0;
     int rc = shk__query_make(store, client, server, &query);
     if (rc == 0)
-        rc = read_record(store, &query, true, &record, key_out, capacity);
+        rc = read_key(store, &query, key_out, capacity, &size);
     if (rc == 0)
-        *length = record.key_length;
+        *length = size;
     return rc;
 }
 
@@ -112,7 +140,7 @@ int shk_store_get_key_by_id(const shk_store *store, struct shk_bytes client,
         return rc;
     rc = read_by_id(store, &query, key_id, image.words, &record);
     if (rc == 0)
-        rc = give(store, image.words, &record, key_out, capacity);
+        rc = give(store, image.words, record.key_length, key_out, capacity);
     if (rc == 0)
         *length = record.key_length;
     shk__image_close(store, &image);
@@ -132,14 +160,11 @@ int shk_store_get_many(const shk_store *store, const struct shk_pair *pairs, siz
         struct shk__query *query = &queries[next % (2 * AHEAD)]; /* of next, and of at before */
         if (next >= 2 * AHEAD) {
             size_t at = next - 2 * AHEAD;
-            struct shk_record record;
-            int rc = read_record(store, query, true, &record,
-                                 (unsigned char *)keys_out + at * stride, stride);
+            int rc = read_key(store, query, (unsigned char *)keys_out + at * stride, stride,
+                              &lengths[at]);
             if (rc < 0 && rc != SHK_E_ABSENT && rc != SHK_E_REVOKED && rc != SHK_E_EXPIRED)
                 return rc;
             results[at] = rc;
-            if (rc == 0)
-                lengths[at] = record.key_length;
             found += rc == 0;
         }
         if (next < count) {

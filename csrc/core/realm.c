@@ -40,6 +40,21 @@ static int take_realm(struct shk_header_shm *header, uint64_t here)
     return shk__fail(SHK_E_CORRUPT, "the realm of the store in memory changes again and again");
 }
 
+/* Whoever may read the memory knows the key and the constants of the next set, and could make
+ * it first, to free the tokens of the living. */
+static int check_creator(int id, uid_t owner)
+{
+    struct shk_semset_info about;
+    int rc = shk_semset_stat(id, &about);
+    if (rc < 0 || about.cuid == geteuid() || about.cuid == owner || about.cuid == 0)
+        return rc;
+    return shk__fail(SHK_E_INSECURE,
+                     "semaphore set %d (key 0x%x), which the store in memory would use from now on, "
+                     "was created by uid %u; accepted are this user, the store's owner (uid %u) and "
+                     "root: remove it (ipcrm -s %d)",
+                     id, (unsigned)about.key, about.cuid, owner, id);
+}
+
 /* The set, and the CAS that names it. Whoever comes late finds another named, made by who was
  * as late and found ours gone; or ours. */
 static int make_set(struct shk_header_shm *header, uint64_t here, uint64_t seen, int *set_id)
@@ -56,6 +71,8 @@ static int make_set(struct shk_header_shm *header, uint64_t here, uint64_t seen,
     if (owner == (uid_t)-1) /* "none" to the kernel */
         return shk__fail(SHK_E_CORRUPT, "the header says the store's owner is uid %u", owner);
     int rc = shk__set_join(store_id, (mode_t)mode, &set);
+    if (rc == 0)
+        rc = check_creator(set.id, owner);
     if (rc == 0 && geteuid() == 0 && owner != 0) /* root came first; its owner is to come in too */
         rc = shk_semset_set(set.id, owner, getegid(), (mode_t)mode);
     if (rc < 0)

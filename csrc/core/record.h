@@ -74,6 +74,10 @@ static inline uint64_t shk__image_ids_word(const uint64_t *words, size_t i)
     const uint64_t *from = words + SHK_IDS_OFFSET / 8 + i;
     return shk__load(&from[0]) >> 32 | shk__load(&from[1]) << 32;
 }
+static inline uint32_t shk__image_key_length(const uint64_t *words)
+{
+    return ((const struct shk_slot_shm *)words)->key_length;
+}
 static inline const unsigned char *shk__image_key(const shk_store *store, const uint64_t *words)
 {
     return (const unsigned char *)words + store->geometry.key_offset;

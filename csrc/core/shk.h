@@ -271,12 +271,14 @@ SHK_API int shk_store_from_id(int id, const struct shk_access *access, shk_store
  * store, by SHK_CREATE and SHK_OPEN_OR_CREATE; SHK_OPEN finds none there: -ENOENT. Any number of
  * processes may create at once, and each goes on with what another, being dead, had begun.
  * In shape, 0 stands for what the store there has and, for a new one, the largest capacity that
- * fits, the default sizes, and mode 0600, which is the semaphores'.
+ * fits, the default sizes, and mode 0600, which is the semaphores'; NULL for all of these.
+ * SHK_OPEN, too, refuses a store of another shape: INCOMPATIBLE.
  *
  * info.id is -1. The semaphores have a meaning in the IPC namespace and the boot they were made
  * in: elsewhere in the same boot a handle that may write is INCOMPATIBLE, while readers work
- * anywhere; after a reboot the first opener's namespace takes the store over. A boot is known by
- * its boot_id: where a container has one of its own, don't share the memory with it.
+ * anywhere; after a reboot the first opener's namespace takes the store over. INSECURE: somebody
+ * else than this user, the owner or root has made the semaphores that would be next. A boot is
+ * known by its boot_id: where a container has one of its own, don't share the memory with it.
  * shk_store_destroy wipes the store and removes the semaphores, which otherwise stay until the
  * next boot, whatever becomes of the memory. Then the memory is REMOVED to every opener until
  * the caller zeroes it, which must not be before all handles are closed.

@@ -55,8 +55,8 @@ static int open_file(const char *path, const struct shk_shape *shape, enum use u
         rc = complain("%s: mmap of %zu bytes: %s", path, size, strerror(errno));
     (void)close(file);
     return rc ? rc
-              : shk_store_in_memory(use == CREATING ? SHK_CREATE : SHK_OPEN, base, size, shape,
-                                    access, out);
+              : shk_store_in_memory(use == CREATING ? SHK_CREATE : SHK_OPEN, base, size,
+                                    use == CREATING ? shape : NULL, access, out);
 }
 
 int open_store(const struct request *request, const char *store, enum use use, shk_store **out)

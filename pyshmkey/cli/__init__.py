@@ -1,5 +1,6 @@
 """The command `shmkey`. Its libraries come with the extra pyshmkey[cli]."""
 
+import os
 import sys
 
 
@@ -12,4 +13,6 @@ def main() -> None:
         if library not in ("click", "rich"):
             raise
         sys.exit(f"shmkey needs {library}, which is not installed: pip install 'pyshmkey[cli]'")
+    if sys.stdin is None:  # closed: as good as empty
+        sys.stdin = open(os.devnull)  # noqa: SIM115
     shmkey(prog_name="shmkey")

@@ -38,7 +38,7 @@ def read_key(file: IO[bytes], form: str, key_size: int) -> bytearray:
         written = bytearray(click.prompt("Key", hide_input=True, err=True).encode())
     else:
         # As many bytes as the longest key has in any of the forms, with room for newlines.
-        written = bytearray(file.read(3 * key_size + 1024))
+        written = bytearray(file.read(3 * key_size + 1024) or b"")  # None: it would block
         if file.read(1):
             raise ValueError(f"the key is too long: this store takes {key_size} bytes")
     if form == "raw":

@@ -1,7 +1,7 @@
 """shmkey create, stat, verify, repair, destroy: a store as a whole."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -50,6 +50,12 @@ def _mode(text: str) -> int:
     metavar="MODE",
     help="Or 640: read by the group.",
 )
+@click.option(
+    "--memory-lock",
+    type=click.Choice(["try", "require", "off"]),
+    default="try",
+    help="Keep its pages out of swap: warn where that is not allowed, or make no store.",
+)
 @json_option
 def create(
     name: str | None,
@@ -58,6 +64,7 @@ def create(
     id_size: int,
     key_size: int,
     mode: int,
+    memory_lock: Literal["try", "require", "off"],
     as_json: bool,
 ) -> None:
     """Create the store NAME, or one under a key. It stays until destroy or a reboot."""
@@ -65,7 +72,14 @@ def create(
         raise click.UsageError("give a NAME or a --key")
     what = key if name is None else name
     assert what is not None
-    with KeyStore.create(what, capacity, id_size=id_size, key_size=key_size, mode=mode) as store:
+    with KeyStore.create(
+        what,
+        capacity,
+        id_size=id_size,
+        key_size=key_size,
+        mode=mode,
+        memory_lock=memory_lock,
+    ) as store:
         if as_json:
             output.document(_facts(store))
         else:

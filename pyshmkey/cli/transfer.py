@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from errno import EAGAIN
 from typing import Any, Literal, TypeVar
 
 import click
@@ -82,6 +83,10 @@ def _first_line(descriptor: int, into: bytearray) -> int:
     with open(descriptor, "rb", buffering=0) as file, memoryview(into) as view:
         while size < len(into):
             more = file.readinto(view[size:])
+            if more is None:
+                raise BlockingIOError(
+                    EAGAIN, "the passphrase is not there yet, nor is it waited for"
+                )
             end = into.find(b"\n", size, size + more)
             if end >= 0:
                 return end

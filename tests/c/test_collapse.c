@@ -175,6 +175,23 @@ static void threads_fill_it_together(void)
     store_end(store);
 }
 
+/* At the slot that completes a granule, wherever that begins; and then no other write looks. */
+static void each_granule_is_due_once(void)
+{
+    for (uint64_t capacity = 50000; capacity < 50008; capacity++) {
+        shk_store *store = store_make(capacity, 0, 0);
+        const struct shk__geometry *g = &store->geometry;
+        for (uint64_t due; (due = shk__load(&store->collapse_at)) != UINT64_MAX;) {
+            uint64_t end = g->records_offset + due * g->record_size;
+            CHECK_EQUAL(end / GRANULE, (end - g->record_size) / GRANULE + 1);
+            shk__store(&shk__ledger(store)->high_water, due);
+            shk__collapse_filled(store);
+            CHECK(shk__load(&store->collapse_at) > due);
+        }
+        store_end(store);
+    }
+}
+
 static void a_small_store_is_none_of_this(void)
 {
     shk_store *store = store_make(1000, 0, 0);
@@ -187,6 +204,7 @@ static const struct test tests[] = {
     TEST(so_is_a_large_index_soon),
     TEST(an_attachment_takes_and_leaves_no_more_than_itself),
     TEST(threads_fill_it_together),
+    TEST(each_granule_is_due_once),
     TEST(a_small_store_is_none_of_this),
 };
 
