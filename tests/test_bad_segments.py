@@ -220,6 +220,24 @@ def test_two_names_of_one_key(stores: Stores) -> None:
         KeyStore.open(name)
 
 
+def test_a_name_without_an_end_is_not_read(stores: Stores) -> None:
+    """Its size is checked before the name is compared, and quoted."""
+    name = f"mine-{random_key():x}"
+    store = stores(key=name)
+    image = Image(store)
+    start = FIELDS["name"][0]
+    image.segment.write(b"x" * (HEADER_SIZE - start), start)
+    for size in 256, 2**31, 2**32 - 1:
+        image["name_size"] = size
+        for opener in openers(name)[:3]:
+            with (
+                unchanged(store.id),
+                pytest.raises(CorruptStoreError, match=f"its name has {size} bytes") as caught,
+            ):
+                opener()
+            assert "xx" not in str(caught.value)
+
+
 def test_a_name_does_not_open_what_was_made_by_key(stores: Stores) -> None:
     name = f"name-{random_key():x}"
     store = stores(key=named_key(name))

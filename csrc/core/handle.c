@@ -37,19 +37,14 @@ static void describe(shk_store *store, const struct shk__memory *memory,
 }
 
 int shk__handle_make(const struct shk__memory *memory, const struct shk_header_shm *header,
-                     int set_id, const struct shk_access *access, shk_store **out)
+                     const struct shk__geometry *geometry, int set_id,
+                     const struct shk_access *access, shk_store **out)
 {
-    struct shk__geometry geometry;
-    int rc = shk__geometry_read(header, memory->size, &geometry);
-    if (rc == 0 && header->name_size > SHK_NAME_MAX)
-        rc = shk__fail(SHK_E_CORRUPT, "the header says its name has %u bytes", header->name_size);
-    if (rc < 0)
-        return rc;
     shk_store *store = calloc(1, sizeof *store);
     if (!store)
         return shk__fail(-ENOMEM, "a handle");
     store->base = memory->base;
-    store->geometry = geometry;
+    store->geometry = *geometry;
     memcpy(store->hash_key, header->hash_key, sizeof store->hash_key);
     /* The kernel takes 20 us to make a process's first entry in /proc. Who can't write may as
      * well believe the header: nothing but the time of an end depends on it. */
@@ -60,7 +55,7 @@ int shk__handle_make(const struct shk__memory *memory, const struct shk_header_s
     if (!memory->readonly) {
         struct shk__set set;
         shk__set_describe(&set, set_id, header->store_id);
-        rc = shk__lock_open(&store->lock, &shk__lock_word(store)->word, &set);
+        int rc = shk__lock_open(&store->lock, &shk__lock_word(store)->word, &set);
         if (rc < 0) {
             free(store);
             return rc;

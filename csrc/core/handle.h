@@ -12,10 +12,11 @@ struct shk__memory {
     bool readonly;
 };
 
-/* `header` is a private copy, of which everything is validated but for the name against an
- * address. The set: see shk__set_describe. The memory stays the caller's on failure. */
+/* `header` is a private copy, and `geometry` what shk__geometry_read made of it. The set: see
+ * shk__set_describe. The memory stays the caller's on failure. */
 int shk__handle_make(const struct shk__memory *memory, const struct shk_header_shm *header,
-                     int set_id, const struct shk_access *access, shk_store **out);
+                     const struct shk__geometry *geometry, int set_id,
+                     const struct shk_access *access, shk_store **out);
 
 /* INCOMPATIBLE where it has another shape than the one wanted, in which 0 is any. */
 int shk__handle_check_shape(const struct shk_info *info, uint64_t capacity, uint32_t id_size,

@@ -132,6 +132,8 @@ int shk__geometry_read(const struct shk_header_shm *header, size_t segment_size,
                          "segment has %zu",
                          (unsigned long long)g.capacity, (unsigned long long)g.total_size,
                          (unsigned long long)header->total_size, segment_size);
+    if (header->name_size > SHK_NAME_MAX)
+        return shk__fail(SHK_E_CORRUPT, "the header says its name has %u bytes", header->name_size);
     *out = g;
     return 0;
 }

@@ -259,7 +259,7 @@ static int make_handle(const struct candidate *c, const struct shk_address *addr
                        "the header names semaphore set %d, which another user created than uid %u, "
                        "who created segment %d",
                        set_id, c->info.cuid, c->info.id);
-    return rc < 0 ? rc : shk__handle_make(&memory, &header, set_id, access, out);
+    return rc < 0 ? rc : shk__handle_make(&memory, &header, &geometry, set_id, access, out);
 }
 
 /* 0, START_OVER or an error. `wanted` is what a creator wants, else NULL. */

@@ -237,7 +237,7 @@ static int make_handle(const struct opening *o, bool removed, shk_store **out)
     if (rc == 0 && !memory.readonly && !removed)
         rc = shk__realm_enter(o->header, &realm, &set_id);
     if (rc == 0)
-        rc = shk__handle_make(&memory, &header, set_id, o->access, out);
+        rc = shk__handle_make(&memory, &header, &geometry, set_id, o->access, out);
     if (rc == 0)
         (*out)->realm = realm;
     return rc;
