@@ -54,12 +54,8 @@ void shk__index_prefetch_slot(const shk_store *store, const struct shk__query *q
     const struct shk_bucket_shm *bucket = shk__bucket(store, query->home);
     for (unsigned way = 0; way < SHK_WAYS; way++) {
         uint64_t entry = shk__load(&bucket->entries[way]);
-        uint32_t slot = shk__entry_slot(entry);
-        if (shk__entry_tag(entry) != query->tag || slot >= store->geometry.slots)
-            continue;
-        const char *line = (const char *)shk__slot(store, slot);
-        for (uint32_t at = 0; at < store->geometry.record_size && at < 4 * SHK_LINE; at += SHK_LINE)
-            __builtin_prefetch(line + at);
+        if (shk__entry_tag(entry) == query->tag)
+            shk__slot_prefetch(store, shk__entry_slot(entry));
     }
 }
 

@@ -7,17 +7,7 @@
 #include "clock.h"
 #include "error.h"
 
-#define AHEAD 4u /* operations */
-
-/* The lines of a slot that a later operation will take come from memory meanwhile. */
-static inline void prefetch_slot(const shk_store *store, uint32_t slot)
-{
-    if (slot >= store->geometry.slots)
-        return;
-    const char *line = (const char *)shk__slot(store, slot);
-    for (uint32_t at = 0; at < store->geometry.record_size && at < 4 * SHK_LINE; at += SHK_LINE)
-        __builtin_prefetch(line + at, 1);
-}
+#define AHEAD 4u /* operations, to the one for which a slot is fetched */
 
 /* The free queue and the slot that an operation would take from it. */
 static int take_slot(const shk_store *store, const struct shk_journal_shm *j, uint32_t *out)
@@ -36,7 +26,7 @@ static int take_slot(const shk_store *store, const struct shk_journal_shm *j, ui
         return shk__fail(SHK_E_CORRUPT, "the free queue names slot %u of %llu", slot,
                          (unsigned long long)slots);
     if (!fresh)
-        prefetch_slot(store, shk__load(shk__queue_at(store, j->head + AHEAD)));
+        shk__slot_prefetch(store, shk__load(shk__queue_at(store, j->head + AHEAD)));
     *out = slot;
     return 0;
 }
