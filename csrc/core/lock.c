@@ -17,17 +17,15 @@
 
 #define NAP_FIRST (2 * SHK_MILLISECOND)
 #define NAP_LONGEST (50 * SHK_MILLISECOND)
-/* How often a lock that is not free is looked at before the first sleep, and after how many
- * pauses (of some 15 to 45 ns): each time twice as many. Who looks all the time takes the lock
- * after each write of the other, and with it ten cache lines from one core to another, which
- * takes longer than the writes do. */
-#define LOOKS 6
-#define PAUSES_FIRST 128u
-#define PAUSES_MOST 1024u
+/* How often a lock that is not free is looked at before the first nap, each time after so
+ * many pauses of some 15 to 45 ns. */
+#define LOOKS 64
+#define PAUSES 32u
 
 struct shk__seat {
     pthread_mutex_t claiming; /* all zeros is unlocked */
     uint32_t token_plus_one;
+    uint64_t since, taken; /* how often the lock was taken since then (CLOCK_MONOTONIC) */
 };
 
 static _Thread_local struct {
@@ -46,12 +44,13 @@ int shk__hook_run(void)
     return on_wait.hook ? on_wait.hook(on_wait.context) : 0;
 }
 
-int shk__lock_open(struct shk__lock *lock, uint32_t *word, const struct shk__set *set)
+int shk__lock_open(struct shk__lock *lock, uint32_t *word, const uint64_t *progress,
+                   const struct shk__set *set)
 {
     struct shk__seat *seat = shk__wiped_pages_new(sizeof *seat);
     if (!seat)
         return shk__fail(-errno, "mmap and madvise(MADV_WIPEONFORK), which Linux has since 4.14");
-    *lock = (struct shk__lock){.word = word, .set = *set, .seat = seat};
+    *lock = (struct shk__lock){.word = word, .progress = progress, .set = *set, .seat = seat};
     return 0;
 }
 
@@ -122,6 +121,47 @@ bool shk__lock_clear_nobody(struct shk__lock *lock)
     return seen != 0 && names_nobody(seen) && shk__cas32(lock->word, &seen, 0);
 }
 
+/* Each handover takes some ten cache lines from one core to another, which takes as long as
+ * several writes. So writers that do nothing but write go by turns, not by single writes: who
+ * has lately taken the lock OFTEN leaves it to the others for as long as they do the same, a
+ * turn at most. Who writes now and then never stands aside, and waits for nobody who does: the
+ * lock of one who writes all the time is free every other moment. */
+#define OFTEN 32u
+#define LATELY SHK_MILLISECOND
+#define GLANCE (SHK_MILLISECOND / 20)
+#define TURN (4 * SHK_MILLISECOND)
+
+/* The holder's: nobody else counts meanwhile. */
+static void count(struct shk__seat *seat)
+{
+    shk__store(&seat->taken, shk__load(&seat->taken) + 1);
+}
+
+static bool has_been_busy(struct shk__seat *seat, uint64_t now)
+{
+    uint64_t taken = shk__load(&seat->taken), elapsed = now - shk__load(&seat->since);
+    if (taken < OFTEN && elapsed < LATELY)
+        return false; /* as far as can be told yet */
+    shk__store(&seat->since, now);
+    shk__store(&seat->taken, 0);
+    return taken >= OFTEN && elapsed / taken <= LATELY / OFTEN;
+}
+
+static void stand_aside(const struct shk__lock *lock, uint64_t now, uint64_t deadline)
+{
+    if (!has_been_busy(lock->seat, now))
+        return;
+    const uint64_t end = deadline - now < TURN ? deadline : now + TURN;
+    uint64_t before, after = shk__load(lock->progress);
+    do {
+        before = after;
+        struct timespec t = shk__timespec(end - now < GLANCE ? end - now : GLANCE);
+        nanosleep(&t, NULL);
+        now = shk__monotonic();
+        after = shk__load(lock->progress);
+    } while (now < end && after - before >= OFTEN);
+}
+
 static int wait_for(struct shk__lock *lock, uint32_t mine, uint64_t timeout)
 {
     uint32_t waiters = 0; /* once asleep, others may have slept with us: keep the bit for them */
@@ -131,18 +171,20 @@ static int wait_for(struct shk__lock *lock, uint32_t mine, uint64_t timeout)
     uint64_t next_test = now + interval;
     bool tell_hook = true;
 
+    stand_aside(lock, now, deadline);
     for (unsigned looks = 0;;) {
         uint32_t seen = shk__load(lock->word);
         if (seen == 0) {
-            if (shk__cas32(lock->word, &seen, mine | waiters))
-                return SHK__FREE;
-            continue;
+            if (!shk__cas32(lock->word, &seen, mine | waiters))
+                continue;
+            count(lock->seat);
+            return SHK__FREE;
         }
         if (names_nobody(seen))
             return shk__fail(SHK_E_CORRUPT, "the lock word is %#x, which names no writer", seen);
         if (looks < LOOKS) {
-            unsigned pauses = PAUSES_FIRST << looks++;
-            for (unsigned i = 0; i < pauses && i < PAUSES_MOST; i++)
+            looks++;
+            for (unsigned i = 0; i < PAUSES; i++)
                 shk__pause();
             continue;
         }
@@ -190,8 +232,10 @@ int shk__lock_acquire(struct shk__lock *lock, uint64_t timeout)
         mine = shk__load(&lock->seat->token_plus_one);
     }
     uint32_t seen = 0;
-    if (__builtin_expect(shk__cas32(lock->word, &seen, mine), 1))
+    if (__builtin_expect(shk__cas32(lock->word, &seen, mine), 1)) {
+        count(lock->seat);
         return SHK__FREE;
+    }
     return wait_for(lock, mine, timeout);
 }
 

@@ -23,14 +23,16 @@ struct shk__seat;
 
 struct shk__lock {
     uint32_t *word;
+    const uint64_t *progress;
     struct shk__set set;
     struct shk__seat *seat;
 };
 
 enum shk__acquired { SHK__FREE = 0, SHK__FROM_THE_DEAD = 1 };
 
-/* Claims no token yet. -errno. */
-int shk__lock_open(struct shk__lock *lock, uint32_t *word, const struct shk__set *set);
+/* Claims no token yet. *progress grows by one a write, whoever writes. -errno. */
+int shk__lock_open(struct shk__lock *lock, uint32_t *word, const uint64_t *progress,
+                   const struct shk__set *set);
 /* No thread may be in acquire or hold the lock. Gives the token back. */
 void shk__lock_close(struct shk__lock *lock);
 

@@ -29,6 +29,7 @@ struct arena {
     int set_id;
     uint8_t store_id[16];
     uint64_t counter; /* incremented plainly: the lock guards it */
+    uint64_t progress;
     uint64_t stamp;
 };
 
@@ -64,7 +65,7 @@ static inline void set_up(void)
 static inline struct shk__lock open_lock(void)
 {
     struct shk__lock lock = {0};
-    CHECK_CODE(shk__lock_open(&lock, &arena->word, &set), 0);
+    CHECK_CODE(shk__lock_open(&lock, &arena->word, &arena->progress, &set), 0);
     return lock;
 }
 

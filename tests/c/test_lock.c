@@ -28,11 +28,11 @@ static pid_t start_hog(uint32_t but, uint32_t but_too)
 
 /* ------------------------------------------------------- mutual exclusion -- */
 
-#define TURNS 20000
+#define WRITES 20000
 
 static void take_turns(struct shk__lock *lock)
 {
-    for (int i = 0; i < TURNS; i++) {
+    for (int i = 0; i < WRITES; i++) {
         CHECK_CODE(shk__lock_acquire(lock, LONG), SHK__FREE);
         arena->counter++;
         shk__lock_release(lock);
@@ -54,7 +54,7 @@ static void threads_of_one_handle_exclude_each_other(void)
         threads[i] = test_thread(take_turns_in_thread, &lock);
     for (int i = 0; i < 4; i++)
         test_join_thread(threads[i]);
-    CHECK_EQUAL(arena->counter, 4 * TURNS);
+    CHECK_EQUAL(arena->counter, 4 * WRITES);
     CHECK_EQUAL(arena->word, 0);
     CHECK_EQUAL(taken(), 1);
     shk__lock_close(&lock);
@@ -69,7 +69,7 @@ static void handles_of_one_process_exclude_each_other(void)
                            test_thread(take_turns_in_thread, &locks[1])};
     test_join_thread(threads[0]);
     test_join_thread(threads[1]);
-    CHECK_EQUAL(arena->counter, 2 * TURNS);
+    CHECK_EQUAL(arena->counter, 2 * WRITES);
     CHECK_EQUAL(taken(), 2);
     /* A waiter can't tell by the pid that the other handle lives. */
     CHECK_CODE(shk__lock_acquire(&locks[0], 0), SHK__FREE);
@@ -92,7 +92,7 @@ static void processes_exclude_each_other(void)
     }
     for (int i = 0; i < 4; i++)
         test_join(pids[i]);
-    CHECK_EQUAL(arena->counter, 4 * TURNS);
+    CHECK_EQUAL(arena->counter, 4 * WRITES);
     CHECK_EQUAL(arena->word, 0);
     CHECK_EQUAL(taken(), 0);
 }
@@ -226,6 +226,128 @@ static void hook_runs_before_sleep_and_after_naps(void)
     CHECK_EQUAL(hook_calls, before + 100);
     test_kill(pid);
     CHECK_CODE(shk__lock_acquire(&lock, LONG), SHK__FROM_THE_DEAD);
+}
+
+/* ------------------------------------------------------------------ turns -- */
+
+#define TURN (4 * SHK_MILLISECOND) /* as in lock.c */
+#define GLANCE (SHK_MILLISECOND / 20)
+#define MANY 10000u /* writes, one after the other */
+
+/* It waits once, writes so often, and waits again, which is timed. */
+struct writer {
+    struct shk__lock lock;
+    unsigned between;
+    uint64_t timeout, waited;
+    int rc;
+    uint32_t waits, ready, comes, done;
+};
+
+static void wait_once(struct writer *writer)
+{
+    test_step(&writer->ready);
+    test_await(&arena->go, ++writer->waits);
+    test_step(&writer->comes);
+    uint64_t start = shk__monotonic();
+    writer->rc = shk__lock_acquire(&writer->lock, writer->timeout);
+    writer->waited = shk__monotonic() - start;
+    if (writer->rc == SHK__FREE)
+        shk__lock_release(&writer->lock);
+    test_step(&writer->done);
+}
+
+static void *write_and_wait(void *writer_)
+{
+    struct writer *writer = writer_;
+    wait_once(writer);
+    for (unsigned i = 0; i < writer->between; i++) {
+        CHECK_CODE(shk__lock_acquire(&writer->lock, LONG), SHK__FREE);
+        shk__lock_release(&writer->lock);
+    }
+    wait_once(writer);
+    return NULL;
+}
+
+static void hold_a_moment(struct shk__lock *lock, struct writer *writer, uint32_t wait)
+{
+    test_await(&writer->ready, wait);
+    CHECK_CODE(shk__lock_acquire(lock, LONG), SHK__FREE);
+    test_step(&arena->go);
+    while (shk__load(&writer->comes) < wait)
+        continue;
+    for (uint64_t until = shk__monotonic() + 20000; shk__monotonic() < until;)
+        continue; /* meanwhile the writer finds it taken */
+}
+
+enum then { HOLDS_ON, IS_DONE, WRITES_ON };
+
+/* A writer beside another one, who has the lock when it comes, and then does that. */
+static struct writer wait_beside(enum then other_then, unsigned between, uint64_t timeout)
+{
+    struct writer writer = {.lock = open_lock(), .between = between, .timeout = timeout};
+    struct shk__lock other = open_lock();
+    shk__store(&arena->go, 0);
+    pthread_t thread = test_thread(write_and_wait, &writer);
+    hold_a_moment(&other, &writer, 1);
+    shk__lock_release(&other);
+    hold_a_moment(&other, &writer, 2);
+    if (other_then != HOLDS_ON)
+        shk__lock_release(&other);
+    while (other_then != IS_DONE && shk__load(&writer.done) < 2) {
+        shk__store(&arena->progress, arena->progress + 1);
+        for (int i = 0; i < 10; i++)
+            shk__pause(); /* no write is faster */
+    }
+    test_join_thread(thread);
+    if (other_then == HOLDS_ON)
+        shk__lock_release(&other);
+    shk__lock_close(&other);
+    shk__lock_close(&writer.lock);
+    return writer;
+}
+
+/* Whether one of many waits takes at least and less than so long: on a busy machine not each
+ * does, for either may be held up. */
+static bool some_wait(enum then other_then, unsigned between, uint64_t least, uint64_t limit)
+{
+    for (int i = 0; i < 400; i++) {
+        struct writer writer = wait_beside(other_then, between, LONG);
+        CHECK_CODE(writer.rc, SHK__FREE);
+        if (writer.waited >= least && writer.waited < limit)
+            return true;
+    }
+    return false;
+}
+
+static void busy_writer_leaves_a_turn_to_a_busy_one(void)
+{
+    set_up();
+    CHECK(some_wait(WRITES_ON, MANY, TURN, LONG));
+}
+
+static void busy_writer_glances_and_finds_that_nobody_writes(void)
+{
+    set_up();
+    CHECK(some_wait(IS_DONE, MANY, GLANCE, TURN / 2));
+}
+
+static void writer_that_is_not_busy_leaves_no_turn(void)
+{
+    set_up();
+    CHECK(some_wait(WRITES_ON, 3, 0, GLANCE));
+}
+
+static void turn_is_no_longer_than_the_timeout(void)
+{
+    set_up();
+    unsigned in_time = 0;
+    for (int i = 0; i < 40; i++) {
+        struct writer writer = wait_beside(HOLDS_ON, MANY, TURN / 4);
+        CHECK_CODE(writer.rc, SHK_E_TIMEOUT);
+        CHECK(writer.waited >= TURN / 4);
+        in_time += writer.waited < TURN;
+    }
+    CHECK(in_time > 20);
 }
 
 /* --------------------------------------------------- takeover from the dead -- */
@@ -975,6 +1097,10 @@ static const struct test tests[] = {
     TEST(zero_timeout_tries_once),
     TEST(release_wakes_one_waiter_after_another),
     TEST(hook_runs_before_sleep_and_after_naps),
+    TEST(busy_writer_leaves_a_turn_to_a_busy_one),
+    TEST(busy_writer_glances_and_finds_that_nobody_writes),
+    TEST(writer_that_is_not_busy_leaves_no_turn),
+    TEST(turn_is_no_longer_than_the_timeout),
     TEST(waiter_takes_over_though_another_sets_its_bit),
     TEST(claimer_of_the_dead_owners_token_owns_the_lock),
     TEST(claimer_owns_the_lock_though_its_bit_flips),

@@ -9,7 +9,8 @@
 
 #include "lock.h"
 
-int broken_lock_open(struct shk__lock *lock, uint32_t *word, const struct shk__set *set);
+int broken_lock_open(struct shk__lock *lock, uint32_t *word, const uint64_t *progress,
+                     const struct shk__set *set);
 int broken_lock_acquire(struct shk__lock *lock, uint64_t timeout);
 void broken_lock_release(struct shk__lock *lock);
 

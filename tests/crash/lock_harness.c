@@ -111,14 +111,16 @@ static void pause_for(uint64_t duration)
 
 struct lock_kind {
     const char *name;
-    int (*open)(struct shk__lock *lock, uint32_t *word, const struct shk__set *set);
+    int (*open)(struct shk__lock *lock, uint32_t *word, const uint64_t *progress,
+                const struct shk__set *set);
     int (*acquire)(struct shk__lock *lock, uint64_t timeout);
     void (*release)(struct shk__lock *lock);
 };
 
-static int robust_open(struct shk__lock *lock, uint32_t *word, const struct shk__set *unused)
+static int robust_open(struct shk__lock *lock, uint32_t *word, const uint64_t *progress,
+                       const struct shk__set *unused)
 {
-    *lock = (struct shk__lock){.word = word, .set = *unused};
+    *lock = (struct shk__lock){.word = word, .progress = progress, .set = *unused};
     return 0;
 }
 
@@ -210,7 +212,7 @@ static _Noreturn void write_forever(struct place *place, uint32_t me)
 {
     const struct lock_kind *kind = find_kind(options.lock);
     struct shk__lock lock;
-    int rc = kind->open(&lock, &arena->word, &set);
+    int rc = kind->open(&lock, &arena->word, &arena->first, &set);
     while (rc >= 0) {
         uint64_t start = shk__monotonic();
         shk__store(&place->waiting_since, start);
