@@ -106,7 +106,7 @@ def test_a_cycle_is_collected(keep: Keep) -> None:
     store = fill(memory)
     semaphores = store.semaphore_id
     memory.held = keep(store)
-    gone = [weakref.ref(memory), weakref.ref(store)]
+    gone: list[weakref.ref[Any]] = [weakref.ref(memory), weakref.ref(store)]
     del memory, store
     gc.collect()
     assert [reference() for reference in gone] == [None, None]
