@@ -58,6 +58,9 @@ static int copy_records(const shk_store *store, shk_snapshot *snapshot)
         shk__image_describe(store, words, &record);
         if (shk__image_flags(words) & SHK_FLAGS_IS_PREVIOUS || shk__record_expired(&record))
             explicit_bzero(words, g->record_size);
+        else if (!shk__ids_are_named(shk__image_ids(words), g->id_size))
+            rc = shk__fail(SHK_E_CORRUPT, "a record of bucket %llu has an empty id",
+                           (unsigned long long)target / SHK_WAYS);
         else if (snapshot->count < room)
             snapshot->count++;
         else
