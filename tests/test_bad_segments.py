@@ -550,9 +550,7 @@ def test_all_that_go_through_a_store_refuse_an_empty_id(
         lambda: Packer(seen),
     ]
     for call in calls:
-        with pytest.raises(
-            CorruptStoreError, match=r"bucket 0 has an empty id"
-        ):
+        with pytest.raises(CorruptStoreError, match=r"bucket 0 has an empty id"):
             call()
     assert store.repair().dropped
     assert list(seen) == list(seen.snapshot()) == [("a", "b")]
