@@ -503,6 +503,9 @@ static PyMethodDef methods[] = {
     METHOD(destroy, METH_NOARGS,
            "destroy($self)\n--\n\nWipes every key and removes the store for all processes."),
     METHOD(close, METH_NOARGS, "close($self)\n--\n\nDetaches; the store itself stays."),
+    {"__array__", (PyCFunction)(void (*)(void))keystore_array, FAST,
+     "__array__($self, dtype=None, *, copy=None)\n--\n\n"
+     "What numpy.asarray(store) is: an array of the view, or the reason why there is none."},
     {"__enter__", keystore_enter, METH_NOARGS, NULL},
     {"__exit__", (PyCFunction)(void (*)(void))keystore_exit, METH_FASTCALL, NULL},
     {"__reduce__", keystore_reduce, METH_NOARGS,

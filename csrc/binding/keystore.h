@@ -170,10 +170,11 @@ KEYSTORE_NOARGS(items);
 KEYSTORE_METHOD(get_many);
 KEYSTORE_METHOD(put_many);
 KEYSTORE_METHOD(delete_many);
-/* view.c; to_numpy: METH_NOARGS */
+/* view.c; to_numpy: METH_NOARGS; array: __array__ */
 int keystore_getbuffer(PyObject *self, Py_buffer *view, int flags);
 void keystore_releasebuffer(PyObject *self, Py_buffer *view);
 KEYSTORE_NOARGS(to_numpy);
+KEYSTORE_METHOD(array);
 /* changes.c */
 KEYSTORE_METHOD(wait);
 KEYSTORE_METHOD(changes);
