@@ -212,9 +212,10 @@ KEYSTORE_METHOD(array)
     if (bind(&array_signature, args, count, keywords, a) < 0)
         return NULL;
     bool says_copy = a[1] && a[1] != Py_None; /* NumPy 1 knows no None */
+    const char *name = says_copy ? "array" : "asarray";
     PyObject *view = PyMemoryView_FromObject(self), *array = NULL;
     PyObject *numpy = view ? PyImport_ImportModule("numpy") : NULL;
-    PyObject *convert = numpy ? PyObject_GetAttrString(numpy, says_copy ? "array" : "asarray") : NULL;
+    PyObject *convert = numpy ? PyObject_GetAttrString(numpy, name) : NULL;
     PyObject *names = convert ? Py_BuildValue(says_copy ? "(ss)" : "(s)", "dtype", "copy") : NULL;
     PyObject *const all[] = {view, a[0] ? a[0] : Py_None, a[1]};
     if (names)
