@@ -2236,6 +2236,12 @@ class KeyStore(MutableMapping[tuple[_Id, _Id], KeyRecord], Buffer):
         `pairs` as get_many(). Absent ones are passed over, expired ones count.
         """
 
+    def __array__(self, dtype: Any = None, *, copy: bool | None = None) -> Any:
+        """What numpy.asarray(store) is: an array of the view, or the reason why there is none.
+
+        Without it NumPy made an array of one object, the closed or removed store.
+        """
+
     def to_numpy(self) -> Any:
         """All unexpired records as they were at one moment: a structured array, a copy.
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from pyshmkey import KeyStore, Segment
 
-LAYOUT_VERSION = 3
+LAYOUT_VERSION = 4
 MAKING = 0
 LIVE = 0x3159454B4D485359
 DEAD = 0x4441454459454B59
@@ -197,3 +197,49 @@ def new_set() -> int:
 def remove_set(semaphore_id: int) -> bool:
     """False if there was none."""
     return bool(_libc.semctl(semaphore_id, 0, IPC_RMID, 0) == 0)
+
+
+MASK = 2**64 - 1
+
+
+def siphash13(k0: int, k1: int, data: bytes) -> int:
+    """SipHash-1-3 by the paper's description: what the C code is compared with."""
+    v = [
+        k0 ^ int.from_bytes(b"somepseu"),
+        k1 ^ int.from_bytes(b"dorandom"),
+        k0 ^ int.from_bytes(b"lygenera"),
+        k1 ^ int.from_bytes(b"tedbytes"),
+    ]
+
+    def rotate(x: int, bits: int) -> int:
+        return (x << bits | x >> (64 - bits)) & MASK
+
+    def rounds(count: int) -> None:
+        for _ in range(count):
+            v[0] = (v[0] + v[1]) & MASK
+            v[1] = rotate(v[1], 13) ^ v[0]
+            v[0] = rotate(v[0], 32)
+            v[2] = (v[2] + v[3]) & MASK
+            v[3] = rotate(v[3], 16) ^ v[2]
+            v[0] = (v[0] + v[3]) & MASK
+            v[3] = rotate(v[3], 21) ^ v[0]
+            v[2] = (v[2] + v[1]) & MASK
+            v[1] = rotate(v[1], 17) ^ v[2]
+            v[2] = rotate(v[2], 32)
+
+    padded = data + bytes(-(len(data) + 1) % 8) + bytes([len(data) & 0xFF])
+    for at in range(0, len(padded), 8):
+        word = int.from_bytes(padded[at : at + 8], "little")
+        v[3] ^= word
+        rounds(1)
+        v[0] ^= word
+    v[2] ^= 0xFF
+    rounds(3)
+    return v[0] ^ v[1] ^ v[2] ^ v[3]
+
+
+def identity(store_id: bytes, segment: int = -1) -> list[int]:
+    """The constants of a store's set: csrc/core/tokens.c."""
+    k0, k1 = unpack_from("<2Q", store_id)
+    name = siphash13(k0, k1, pack("<i", segment))
+    return [21323, 22859, *(1 + (name >> 16 * i & 0xFFFF) % 32767 for i in range(4))]

@@ -39,6 +39,7 @@ from pyshmkey import (
     named_key,
     random_key,
 )
+from pyshmkey._core import Packer
 
 Track = Callable[[Segment], Segment]
 SOON = 0.02
@@ -528,6 +529,31 @@ def test_a_set_that_does_not_exist(stores: Stores) -> None:
             with pytest.raises(CorruptStoreError, match="was removed"):
                 forged.put("a", "b", KEY)
             assert forged.get_key("a", "b") == KEY
+
+
+@pytest.mark.parametrize("readonly", [False, True])
+@pytest.mark.parametrize("field", ["client", "server"])
+@pytest.mark.parametrize("rest", [b"", b"\0behind"])
+def test_all_that_go_through_a_store_refuse_an_empty_id(
+    stores: Stores, field: str, rest: bytes, readonly: bool
+) -> None:
+    store = stores(5)  # one bucket, so that the record stays in its pair's
+    store.put("a", "b", KEY)
+    store.put("c", "d", KEY)
+    image = Image(store)
+    image.put_in_slot(1, field, rest)
+    seen = KeyStore.from_id(store.id, readonly=readonly)
+    calls: list[Callable[[], object]] = [
+        lambda: list(seen),
+        seen.snapshot,
+        seen.to_numpy,
+        lambda: Packer(seen),
+    ]
+    for call in calls:
+        with pytest.raises(CorruptStoreError, match=r"bucket 0 has an empty id"):
+            call()
+    assert store.repair().dropped
+    assert list(seen) == list(seen.snapshot()) == [("a", "b")]
 
 
 @pytest.mark.skipif(not own_namespace, reason="others' objects come and go")

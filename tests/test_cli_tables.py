@@ -19,9 +19,10 @@ from conftest import (
     libc,
     own_namespace,
     there,
+    unchanged,
     unshare_ipc,
 )
-from layout import LIVE, MAKING, REMOVED, Image
+from layout import DEAD, LIVE, MAKING, REMOVED, Image
 
 import pyshmkey
 from pyshmkey import (
@@ -299,6 +300,79 @@ def test_store_of_another_can_not_take_semaphores_along(
     victim.put("a", "b", KEY)
     with contextlib.suppress(FileNotFoundError):
         Segment.from_id(forged).remove()
+    SemaphoreSet.from_id(own_set).remove()
+
+
+def give(shmid: int, uid: int) -> None:
+    """The segment, as shmctl(2) gives it: its semaphores stay their creator's."""
+    segment = Segment.from_id(shmid, readonly=True)
+    segment.set(uid=uid)
+    segment.detach()
+
+
+@pytest.mark.parametrize("creator", ["root", "another"])
+@pytest.mark.parametrize("owner", ["nobody", "root"])
+def test_root_removes_a_store_that_was_given_away(
+    left: Leaver, nobody: int, stranger: int, creator: str, owner: str
+) -> None:
+    shmid = left.store(uid=None if creator == "root" else stranger)
+    give(shmid, nobody if owner == "nobody" else 0)
+    assert shmkey("rm", "-m", shmid).out == f"removed segment {shmid}: a store, keys wiped\n"
+    assert segments() == []
+    assert semaphores() == []
+    assert os.geteuid() == 0
+
+
+def test_a_new_owner_is_told_the_way_out(left: Leaver, fork: Fork, nobody: int) -> None:
+    """The kernel lets none but a set's owner and creator use or remove it."""
+    shmid = left.store()
+    give(shmid, nobody)
+    (semaphore_set,) = semaphores()
+    with unchanged(shmid):
+        result = fork(lambda: here("rm", "-m", shmid), uid=nobody).result()
+    assert result.code == 1
+    assert "root, and who created both, can write to the store and destroy it" in result.err
+    assert f"ipcrm -s {semaphore_set.id}\n" in result.err
+    shmkey("rm", "-m", shmid)
+    assert not there("sem", semaphore_set.id)
+
+
+def test_a_creator_removes_what_it_has_given_away(
+    left: Leaver, fork: Fork, nobody: int, stranger: int
+) -> None:
+    shmid = left.store(uid=nobody)
+    give(shmid, stranger)
+    assert fork(lambda: here("rm", "-m", shmid), uid=nobody).result().code == 0
+    assert segments() == []
+    assert semaphores() == []
+
+
+@pytest.mark.parametrize("state", [MAKING, LIVE, REMOVED, DEAD])
+@pytest.mark.parametrize("taken_back", [False, True])
+def test_who_was_given_a_store_can_not_take_semaphores_along(
+    left: Leaver, fork: Fork, nobody: int, stores: Stores, state: int, taken_back: bool
+) -> None:
+    """Both stores are root's, so that only what a set says of its segment tells them apart."""
+    victim = stores(10)
+    victim.put("a", "b", KEY)
+    header = Segment.from_id(victim.id, readonly=True).read(1024)
+    given = left.store()
+    (own_set,) = {s.id for s in semaphores()} - {victim.semaphore_id}
+    give(given, nobody)
+
+    def forge() -> None:
+        with Segment.from_id(given) as segment:
+            segment.write(state.to_bytes(8, "little") + header[8:])
+
+    fork(forge, uid=nobody).result()
+    if taken_back:
+        give(given, 0)
+    here("rm", "-m", given)
+    with contextlib.suppress(OSError, pyshmkey.Error):  # as a program that opens it for writing
+        KeyStore.from_id(given, trust=[nobody], timeout=0).destroy()
+    assert there("sem", victim.semaphore_id)
+    with contextlib.suppress(FileNotFoundError):
+        Segment.from_id(given).remove()
     SemaphoreSet.from_id(own_set).remove()
 
 

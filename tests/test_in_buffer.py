@@ -12,7 +12,6 @@ import pickle
 import random
 import re
 import signal
-import struct
 import subprocess
 import sys
 import threading
@@ -38,6 +37,7 @@ from layout import (
     REMOVED,
     WRITERS,
     Image,
+    identity,
     remove_set,
 )
 from media import MEDIA, Medium, buffer_of, map_file, medium_of, reboot, sets
@@ -749,10 +749,9 @@ def test_a_set_that_a_reader_made_first(anonymous: Medium, fork: Fork, nobody: i
     store = anonymous.open()
     store.put("a", "b", KEY)
     image = Image(store, anonymous.buffer)
-    words = struct.unpack("<8H", store.store_id)
     key = int.from_bytes(store.store_id[12:], "little") % (2**31 - 1) + 1
     store.close()
-    values = [0] * WRITERS + [21323, 22859, *(1 + word % 32767 for word in words[2:6])]
+    values = [0] * WRITERS + identity(store.store_id)
     reboot(image)
     made = fork(lambda: SemaphoreSet.create(values, key=key, mode=0o666).id, uid=nobody).result()
     try:

@@ -6,46 +6,9 @@ import os
 from pathlib import Path
 
 import pytest
+from layout import siphash13
 
 from pyshmkey import ftok, named_key, random_key
-
-MASK = 2**64 - 1
-
-
-def siphash13(k0: int, k1: int, data: bytes) -> int:
-    """SipHash-1-3 by the paper's description: what the C code is compared with."""
-    v = [
-        k0 ^ int.from_bytes(b"somepseu"),
-        k1 ^ int.from_bytes(b"dorandom"),
-        k0 ^ int.from_bytes(b"lygenera"),
-        k1 ^ int.from_bytes(b"tedbytes"),
-    ]
-
-    def rotate(x: int, bits: int) -> int:
-        return (x << bits | x >> (64 - bits)) & MASK
-
-    def rounds(count: int) -> None:
-        for _ in range(count):
-            v[0] = (v[0] + v[1]) & MASK
-            v[1] = rotate(v[1], 13) ^ v[0]
-            v[0] = rotate(v[0], 32)
-            v[2] = (v[2] + v[3]) & MASK
-            v[3] = rotate(v[3], 16) ^ v[2]
-            v[0] = (v[0] + v[3]) & MASK
-            v[3] = rotate(v[3], 21) ^ v[0]
-            v[2] = (v[2] + v[1]) & MASK
-            v[1] = rotate(v[1], 17) ^ v[2]
-            v[2] = rotate(v[2], 32)
-
-    padded = data + bytes(-(len(data) + 1) % 8) + bytes([len(data) & 0xFF])
-    for at in range(0, len(padded), 8):
-        word = int.from_bytes(padded[at : at + 8], "little")
-        v[3] ^= word
-        rounds(1)
-        v[0] ^= word
-    v[2] ^= 0xFF
-    rounds(3)
-    return v[0] ^ v[1] ^ v[2] ^ v[3]
 
 
 def expected_key(name: bytes, owner: int) -> int:

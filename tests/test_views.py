@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -134,6 +135,57 @@ def test_a_closed_or_removed_store_has_no_views(stores: Stores) -> None:
             memoryview(handle)
         with pytest.raises(ValueError, match="the store is closed"):
             handle.to_numpy()
+
+
+@pytest.mark.parametrize(
+    "convert",
+    [
+        np.asarray,
+        np.array,
+        np.copy,
+        lambda store: np.asarray(store, dtype=object),
+        lambda store: np.array([store]),
+        lambda store: np.array(store, copy=False),
+    ],
+)
+def test_numpy_says_why_there_is_no_view(stores: Stores, convert: Callable[[Any], Any]) -> None:
+    """It asks for a buffer first, and forgets the error."""
+    closed, removed = stores(), stores()
+    for store in closed, removed:
+        store.put("a", "b", b"k")
+        assert np.asarray(store)["key_length"].tolist() == [1]
+    closed.close()
+    removed.destroy()
+    with pytest.raises(ValueError, match="the store is closed"):
+        convert(closed)
+    with pytest.raises(StoreRemovedError):
+        convert(removed)
+
+
+def test_array_is_that_of_a_view(store: KeyStore) -> None:
+    store.put("a", "b", b"k")
+    view = np.asarray(store)
+    shared, copied = store.__array__(), store.__array__(view.dtype, copy=True)
+    assert shared.dtype == copied.dtype == view.dtype
+    store.put("c", "d", b"k")
+    store.delete("a", "b")
+    assert shared["generation"].tolist() == view["generation"].tolist()
+    assert shared["generation"].tolist() != copied["generation"].tolist()
+    assert (shared.flags.writeable, copied.flags.writeable) == (False, True)
+    objects = np.empty(1, dtype=object)
+    objects[0] = store  # is no conversion
+    assert objects[0] is store
+    with pytest.raises(TypeError):
+        store.__array__(None, None)
+
+
+def test_a_closed_store_in_an_array_of_objects(stores: Stores) -> None:
+    """Which needs none of its bytes."""
+    store = stores()
+    store.close()
+    objects = np.empty(1, dtype=object)
+    objects[0] = store
+    assert objects[0] is store
 
 
 def test_a_damaged_mark_is_not_believed(store: KeyStore) -> None:

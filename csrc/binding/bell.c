@@ -17,7 +17,7 @@
 
 typedef struct Bell {
     PyObject_HEAD
-    KeyStore *store;   /* NULL: closed */
+    KeyStore *store;   /* as in struct keeper, but NULL: closed */
     uint32_t serial;   /* of the sentry it is linked to; see bell_is_linked */
     int fd;            /* -1: none yet */
     bool armed;        /* the sentry's mutex guards this and the list */
@@ -280,6 +280,7 @@ static PyObject *bell_new(PyTypeObject *type, PyObject *args, PyObject *keywords
 static void bell_dealloc(PyObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
     Py_DECREF(bell_close(self, NULL));
     type->tp_free(self);
     Py_DECREF(type);
@@ -298,6 +299,7 @@ static PyType_Slot slots[] = {
     {Py_tp_doc, "Bell(store)\n--\n\nWhat pyshmkey.watch gives to an event loop."},
     {Py_tp_new, bell_new},
     {Py_tp_dealloc, bell_dealloc},
+    {Py_tp_traverse, keeper_traverse},
     {Py_tp_methods, methods},
     {0, NULL},
 };
@@ -305,7 +307,7 @@ static PyType_Slot slots[] = {
 static PyType_Spec spec = {
     .name = "pyshmkey._core.Bell",
     .basicsize = sizeof(Bell),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_HAVE_GC,
     .slots = slots,
 };
 

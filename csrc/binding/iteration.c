@@ -9,7 +9,7 @@ enum kind { KEYS, VALUES, ITEMS };
 
 typedef struct {
     PyObject_HEAD
-    PyObject *store;
+    PyObject *store; /* as in struct keeper */
     shk_cursor *cursor; /* NULL: exhausted */
     enum kind kind;
 } Iterator;
@@ -86,6 +86,7 @@ static PyObject *next(PyObject *self_)
 static void iterator_dealloc(PyObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
     shk_cursor_close(((Iterator *)self)->cursor);
     Py_XDECREF(((Iterator *)self)->store);
     type->tp_free(self);
@@ -94,12 +95,15 @@ static void iterator_dealloc(PyObject *self)
 
 static PyType_Slot iterator_slots[] = {
     {Py_tp_dealloc, iterator_dealloc},
+    {Py_tp_traverse, keeper_traverse},
     {Py_tp_iter, PyObject_SelfIter},
     {Py_tp_iternext, next},
     {0, NULL},
 };
 
-#define FLAGS Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE
+#define FLAGS                                                                                      \
+    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE |            \
+        Py_TPFLAGS_HAVE_GC
 
 static PyType_Spec iterator_spec = {
     .name = "pyshmkey._core.KeyStoreIterator",
@@ -112,7 +116,7 @@ static PyType_Spec iterator_spec = {
 
 typedef struct {
     PyObject_HEAD
-    PyObject *store;
+    PyObject *store; /* as in struct keeper */
     enum kind kind;
 } View;
 
@@ -150,6 +154,7 @@ PyObject *keystore_items(PyObject *self, PyObject *nothing)
 static void view_dealloc(PyObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
     Py_XDECREF(((View *)self)->store);
     type->tp_free(self);
     Py_DECREF(type);
@@ -262,7 +267,8 @@ static PyMethodDef set_methods[] = {
 };
 
 #define VIEW_SLOTS                                                                                 \
-    {Py_tp_dealloc, view_dealloc}, {Py_tp_iter, view_iterate}, {Py_sq_length, view_length},        \
+    {Py_tp_dealloc, view_dealloc}, {Py_tp_traverse, keeper_traverse},                              \
+        {Py_tp_iter, view_iterate}, {Py_sq_length, view_length},                                   \
         {Py_tp_repr, view_repr}, {Py_tp_getset, view_attributes}
 #define SET_SLOTS                                                                                  \
     {Py_nb_and, view_and}, {Py_nb_or, view_or}, {Py_nb_xor, view_xor},                             \

@@ -223,12 +223,20 @@ static int traverse(PyObject *self, visitproc visit, void *arg)
     return 0;
 }
 
-/* Only the buffer's object can lead back here; nobody is in a call, or looks. */
+/* Only the buffer's object can lead back here, and nobody is in a call. A view of the store, which
+ * is garbage too, keeps the memory until it is cleared itself. */
 static int clear(PyObject *self_)
 {
     KeyStore *self = (KeyStore *)self_;
-    if (self->memory.obj && self->store)
+    if (self->memory.obj && self->store && self->views == 0)
         close_now(self);
+    return 0;
+}
+
+int keeper_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(((struct keeper *)self)->store);
     return 0;
 }
 
@@ -495,6 +503,9 @@ static PyMethodDef methods[] = {
     METHOD(destroy, METH_NOARGS,
            "destroy($self)\n--\n\nWipes every key and removes the store for all processes."),
     METHOD(close, METH_NOARGS, "close($self)\n--\n\nDetaches; the store itself stays."),
+    {"__array__", (PyCFunction)(void (*)(void))keystore_array, FAST,
+     "__array__($self, dtype=None, *, copy=None)\n--\n\n"
+     "What numpy.asarray(store) is: an array of the view, or the reason why there is none."},
     {"__enter__", keystore_enter, METH_NOARGS, NULL},
     {"__exit__", (PyCFunction)(void (*)(void))keystore_exit, METH_FASTCALL, NULL},
     {"__reduce__", keystore_reduce, METH_NOARGS,

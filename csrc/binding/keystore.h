@@ -34,6 +34,15 @@ typedef struct {
     struct sentry *sentry;    /* bell.c */
 } KeyStore;
 
+/* The start of every object that keeps a store: iterators and the like, for all of their lives.
+ * They need a tp_traverse and no tp_clear, and so are never found without their store: where one
+ * is part of a cycle, that goes on through the store, which KeyStore's tp_clear closes. */
+struct keeper {
+    PyObject_HEAD
+    PyObject *store;
+};
+int keeper_traverse(PyObject *self, visitproc visit, void *arg);
+
 /* Declares the type a virtual subclass of collections.abc.<name>. */
 int keystore_register(PyObject *type, const char *name);
 
@@ -161,10 +170,11 @@ KEYSTORE_NOARGS(items);
 KEYSTORE_METHOD(get_many);
 KEYSTORE_METHOD(put_many);
 KEYSTORE_METHOD(delete_many);
-/* view.c; to_numpy: METH_NOARGS */
+/* view.c; to_numpy: METH_NOARGS; array: __array__ */
 int keystore_getbuffer(PyObject *self, Py_buffer *view, int flags);
 void keystore_releasebuffer(PyObject *self, Py_buffer *view);
 KEYSTORE_NOARGS(to_numpy);
+KEYSTORE_METHOD(array);
 /* changes.c */
 KEYSTORE_METHOD(wait);
 KEYSTORE_METHOD(changes);

@@ -206,7 +206,7 @@ static PyType_Spec packer_spec = {
 
 typedef struct {
     PyObject_HEAD
-    PyObject *store;
+    PyObject *store; /* as in struct keeper */
     enum shk_present present;
     struct drain drain;
     size_t count;
@@ -259,6 +259,7 @@ static PyObject *unpacker_close(PyObject *self_, PyObject *nothing)
 static void unpacker_dealloc(PyObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
     Py_DECREF(unpacker_close(self, NULL));
     Py_DECREF(((Unpacker *)self)->store);
     type->tp_free(self);
@@ -357,6 +358,7 @@ static PyType_Slot unpacker_slots[] = {
     {Py_tp_doc, "Unpacker(store, existing)\n--\n\nGathers packed records for a store."},
     {Py_tp_new, unpacker_new},
     {Py_tp_dealloc, unpacker_dealloc},
+    {Py_tp_traverse, keeper_traverse},
     {Py_tp_getset, unpacker_attributes},
     {Py_tp_methods, unpacker_methods},
     {0, NULL},
@@ -365,7 +367,7 @@ static PyType_Slot unpacker_slots[] = {
 static PyType_Spec unpacker_spec = {
     .name = "pyshmkey._core.Unpacker",
     .basicsize = sizeof(Unpacker),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_HAVE_GC,
     .slots = unpacker_slots,
 };
 

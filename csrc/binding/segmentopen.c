@@ -418,7 +418,8 @@ static PyObject *restore(PyObject *module, PyObject *args)
                           &ipc_namespace, &id, &key, &size, &cuid, &cgid, &creator_pid,
                           &change_time, &flags, &name))
         return NULL;
-    if (boot_size != sizeof there.boot || size < 1 || (name != Py_None && !PyUnicode_Check(name))) {
+    if (boot_size != sizeof there.boot || size < 1 ||
+        (name != Py_None && !PyUnicode_CheckExact(name))) { /* a subclass could lead back here */
         PyErr_SetString(PyExc_ValueError, "this is no pickled Segment");
         return NULL;
     }

@@ -199,3 +199,30 @@ KEYSTORE_NOARGS(to_numpy)
     Py_XDECREF(numpy);
     return array;
 }
+
+/* -------------------------------------------------------------- __array__ -- */
+
+SIGNATURE(array, 0, 1, "dtype", "copy");
+
+/* numpy.asarray(store) takes a view. Where it is refused one it forgets why, and asks this before
+ * it makes an array of one object, the store: the reason is raised again. */
+KEYSTORE_METHOD(array)
+{
+    PyObject *a[2];
+    if (bind(&array_signature, args, count, keywords, a) < 0)
+        return NULL;
+    bool says_copy = a[1] && a[1] != Py_None; /* NumPy 1 knows no None */
+    const char *name = says_copy ? "array" : "asarray";
+    PyObject *view = PyMemoryView_FromObject(self), *array = NULL;
+    PyObject *numpy = view ? PyImport_ImportModule("numpy") : NULL;
+    PyObject *convert = numpy ? PyObject_GetAttrString(numpy, name) : NULL;
+    PyObject *names = convert ? Py_BuildValue(says_copy ? "(ss)" : "(s)", "dtype", "copy") : NULL;
+    PyObject *const all[] = {view, a[0] ? a[0] : Py_None, a[1]};
+    if (names)
+        array = PyObject_Vectorcall(convert, all, 1, names);
+    Py_XDECREF(names);
+    Py_XDECREF(convert);
+    Py_XDECREF(numpy);
+    Py_XDECREF(view);
+    return array;
+}

@@ -116,7 +116,7 @@ int shk_cursor_next(shk_cursor *cursor, struct shk_pair *out)
     const char *client = (const char *)cursor->ids + cursor->next++ * 2 * size;
     const struct shk_pair pair = {{client, strnlen(client, size - 1)},
                                   {client + size, strnlen(client + size, size - 1)}};
-    if (pair.client.size == 0 || pair.server.size == 0)
+    if (!shk__ids_are_named(client, size))
         return shk__fail(SHK_E_CORRUPT, "a record of home bucket %u has an empty id",
                          cursor->home - 1);
     *out = pair;

@@ -54,7 +54,7 @@ int shk__handle_make(const struct shk__memory *memory, const struct shk_header_s
     shk__collapse_open(store);
     if (!memory->readonly) {
         struct shk__set set;
-        shk__set_describe(&set, set_id, header->store_id);
+        shk__set_describe(&set, set_id, header->store_id, memory->id);
         int rc = shk__lock_open(&store->lock, &shk__lock_word(store)->word,
                                 &shk__changes(store)->revision, &set);
         if (rc < 0) {

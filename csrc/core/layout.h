@@ -22,7 +22,7 @@
 
 #include "shk.h"
 
-#define SHK_LAYOUT_VERSION 3u
+#define SHK_LAYOUT_VERSION 4u
 #define SHK_BYTE_ORDER 0x01020304u
 #define SHK_LINE 64u
 #define SHK_FIXED_SIZE 1408u /* up to the ring */

@@ -151,7 +151,7 @@ static void remove_remains(const struct candidate *c)
     int set_id = set_plus_one ? (int)(set_plus_one - 1) : shk__set_find(c->header->store_id);
     if (set_id >= 0 && shk__set_may_be_of(set_id, c->info.cuid)) {
         struct shk__set set;
-        shk__set_describe(&set, set_id, c->header->store_id);
+        shk__set_describe(&set, set_id, c->header->store_id, c->info.id);
         shk__set_remove(&set);
     }
     (void)shk_segment_remove(c->info.id);
@@ -311,7 +311,7 @@ static int fill_header(const struct candidate *c, const struct shk__geometry *g,
     h->realm = shk__realm_here();
     shk__store(&h->set, shk__set_word(h->realm, set_id));
     struct shk__set set;
-    shk__set_describe(&set, set_id, h->store_id);
+    shk__set_describe(&set, set_id, h->store_id, c->info.id);
     rc = shk__set_initialise(&set);
     if (rc == 0)
         rc = shk__set_test_undo(&set);

@@ -23,6 +23,12 @@ struct shk__pair {
 /* INVALID, naming the limit that one of these ids breaks. */
 int shk__pair_refuse(const shk_store *store, struct shk_bytes client, struct shk_bytes server);
 
+/* Of a record's ids: false of one that no writer made. */
+static inline bool shk__ids_are_named(const void *ids, size_t id_size)
+{
+    return ((const char *)ids)[0] && ((const char *)ids)[id_size];
+}
+
 static inline uint64_t shk__load8(const unsigned char *at)
 {
     uint64_t word;

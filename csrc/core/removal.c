@@ -68,7 +68,7 @@ void shk__removal_finish(const shk_store *store)
     /* The set first: whoever finds the segment can finish both, but nobody finds the
      * set alone. */
     struct shk__set set;
-    shk__set_describe(&set, store->info.semaphore_id, store->info.store_id);
+    shk__set_describe(&set, store->info.semaphore_id, store->info.store_id, store->info.id);
     shk__set_remove(&set);
     if (!shk__is_in_memory(store))
         (void)shk_segment_remove(store->info.id);
@@ -129,7 +129,7 @@ static void remove_orphan(const shk_store *store)
     struct shk__set set;
     if (shk__namespace_check(store) < 0 || shk_segment_stat(store->info.id, &info) != -ENOENT)
         return;
-    shk__set_describe(&set, store->info.semaphore_id, store->info.store_id);
+    shk__set_describe(&set, store->info.semaphore_id, store->info.store_id, store->info.id);
     shk__set_remove(&set);
 }
 

@@ -48,19 +48,23 @@ static int copy_records(const shk_store *store, shk_snapshot *snapshot)
         room = g->capacity;
     int rc = slots_new(snapshot, room);
     const uint64_t entries = (uint64_t)g->buckets * SHK_WAYS;
+    uint64_t *words = (uint64_t *)snapshot->slots;
     for (uint64_t target = 0; target < entries && rc >= 0; target++) {
-        uint64_t *words = (uint64_t *)(snapshot->slots + snapshot->count * g->record_size);
+        const uint64_t *entry = shk__entry_at(store, target);
         struct shk_record record;
-        rc = shk__entry_read(store, shk__entry_at(store, target), words);
-        if (rc <= 0)
+        if (shk__load(entry) == 0 || (rc = shk__entry_read(store, entry, words)) <= 0)
             continue;
         shk__image_pad(store, words); /* of a longer key that was half copied before */
         shk__image_describe(store, words, &record);
         if (shk__image_flags(words) & SHK_FLAGS_IS_PREVIOUS || shk__record_expired(&record))
             explicit_bzero(words, g->record_size);
-        else if (snapshot->count < room)
+        else if (!shk__ids_are_named(shk__image_ids(words), g->id_size))
+            rc = shk__fail(SHK_E_CORRUPT, "a record of bucket %llu has an empty id",
+                           (unsigned long long)target / SHK_WAYS);
+        else if (snapshot->count < room) {
             snapshot->count++;
-        else
+            words += g->record_size / 8;
+        } else
             rc = shk__fail(SHK_E_CORRUPT, "the index holds more than the %llu pairs that are counted",
                            (unsigned long long)room);
     }

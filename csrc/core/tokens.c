@@ -13,6 +13,7 @@
 
 #include "clock.h"
 #include "error.h"
+#include "hash.h"
 #include "registry.h"
 #include "semaphore.h"
 
@@ -72,12 +73,18 @@ static int explain(const struct shk__set *set, int error)
                          "semop(id=%d): SEMOPM, the third number of sysctl kernel.sem, must be at "
                          "least %zu",
                          set->id, sizeof((struct operations){0}.list) / sizeof(struct sembuf));
+    case -EACCES:
+        return shk__fail(error,
+                         "semop(id=%d): the store's semaphore set was not given away with its "
+                         "segment: root, and who created both, can write to the store and destroy "
+                         "it; unwiped, ipcrm -m removes the segment, and theirs is ipcrm -s %d",
+                         set->id, set->id);
     default:
         return shk__fail(error, "semop(id=%d)", set->id);
     }
 }
 
-/* Positive; from bytes that the identity leaves alone. */
+/* Positive. */
 static key_t key_of(const uint8_t store_id[16])
 {
     uint32_t word;
@@ -104,16 +111,17 @@ int shk__set_find(const uint8_t store_id[16])
     return semget(key_of(store_id), 0, 0);
 }
 
-void shk__set_describe(struct shk__set *set, int id, const uint8_t store_id[16])
+void shk__set_describe(struct shk__set *set, int id, const uint8_t store_id[16], int segment)
 {
+    uint64_t hash_key[2];
+    memcpy(hash_key, store_id, sizeof hash_key);
+    const uint64_t name = shk__siphash13(hash_key, &segment, sizeof segment);
     set->id = id;
     set->key = key_of(store_id);
     set->identity[0] = MAGIC_0;
     set->identity[1] = MAGIC_1;
-    for (unsigned i = 2; i < SHK_IDENTITY; i++) {
-        unsigned word = (unsigned)store_id[2 * i] | (unsigned)store_id[2 * i + 1] << 8;
-        set->identity[i] = (uint16_t)(1 + word % 32767); /* 0 would mean "wait for zero" */
-    }
+    for (unsigned i = 2; i < SHK_IDENTITY; i++) /* 0 would mean "wait for zero" */
+        set->identity[i] = (uint16_t)(1 + (name >> 16 * (i - 2) & 0xFFFF) % 32767);
 }
 
 bool shk__set_may_be_of(int id, uid_t creator)
@@ -307,7 +315,7 @@ int shk__set_join(const uint8_t store_id[16], mode_t mode, struct shk__set *out)
     int rc = make(store_id, (int)mode, &id);
     if (rc < 0)
         return rc;
-    shk__set_describe(&set, id, store_id);
+    shk__set_describe(&set, id, store_id, -1);
     rc = shk__set_initialise(&set);
     if (rc == 0)
         rc = shk__set_test_undo(&set);

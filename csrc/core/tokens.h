@@ -1,7 +1,7 @@
 /* tokens.h: the token set, which tells who is alive.
  *
  * A set of SHK_WRITERS_MAX token semaphores (0 free, 1 held) and, behind them,
- * SHK_IDENTITY constants that name the store. A token is taken with SEM_UNDO: the
+ * SHK_IDENTITY constants that name the store and its segment. A token is taken with SEM_UNDO: the
  * kernel gives it back when the last thread of its process is gone, in whichever
  * PID namespace, after the process's memory is. So a token that can be taken has
  * no living owner, and a store by its former owner can't come later.
@@ -16,7 +16,7 @@
 
 #include "shk.h"
 
-#define SHK_IDENTITY 6u /* two magic constants, four of the store id */
+#define SHK_IDENTITY 6u /* two magic constants, four of store id and segment */
 
 struct shk__set {
     int id;
@@ -31,8 +31,10 @@ struct shk__set {
 int shk__set_create_keyed(const uint8_t store_id[16], mode_t mode, int *id);
 /* The id of the set with the store id's key, whosever it is; -1. */
 int shk__set_find(const uint8_t store_id[16]);
-/* Describes the set `id` of the store `store_id`; asks nothing of the kernel. */
-void shk__set_describe(struct shk__set *set, int id, const uint8_t store_id[16]);
+/* Describes the set `id` of the store `store_id` in this segment, -1: in memory of a caller's;
+ * asks nothing of the kernel. A store id that fits another segment's set can't be found: a header
+ * that was copied, by who may write to this segment only, makes nobody take or remove that set. */
+void shk__set_describe(struct shk__set *set, int id, const uint8_t store_id[16], int segment);
 /* False: another user than this one created it, which its name and constants, read from a
  * segment, may be forged to hide. True also where there is no such set. */
 bool shk__set_may_be_of(int id, uid_t creator);
@@ -42,7 +44,7 @@ int shk__set_initialise(const struct shk__set *set);
 /* Kills a child that holds a token: 0 if the kernel then gave it back, -ENOTSUP if not. Others
  * may be taking tokens meanwhile. */
 int shk__set_test_undo(const struct shk__set *set);
-/* The set of the store id, found or made, initialised and tested: any number of processes
+/* The set of a store in memory, found or made, initialised and tested: any number of processes
  * that do so at once get the same one. */
 int shk__set_join(const uint8_t store_id[16], mode_t mode, struct shk__set *out);
 

@@ -1,7 +1,8 @@
 """The command `shmkey`. Its libraries come with the extra pyshmkey[cli]."""
 
-import os
 import sys
+
+from pyshmkey.cli import streams
 
 
 def main() -> None:
@@ -13,6 +14,10 @@ def main() -> None:
         if library not in ("click", "rich"):
             raise
         sys.exit(f"shmkey needs {library}, which is not installed: pip install 'pyshmkey[cli]'")
-    if sys.stdin is None:  # closed: as good as empty
-        sys.stdin = open(os.devnull)  # noqa: SIM115
-    shmkey(prog_name="shmkey")
+    streams.prepare()
+    try:
+        shmkey(prog_name="shmkey")
+    except OSError as error:  # what click itself prints: --help, --version
+        sys.exit(f"Error: {error.strerror or error}")
+    finally:
+        streams.finish()

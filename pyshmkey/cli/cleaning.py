@@ -25,8 +25,10 @@ def garbage(*, stores: bool, all_users: bool) -> list[Found]:
 
 
 @contextmanager
-def _as_owner(uid: int) -> Iterator[None]:
-    """Root acts as the store's owner, for its header may name the semaphores of another's."""
+def _as_creator(uid: int) -> Iterator[None]:
+    """Root acts as who created the store: as nobody else has the kernel's leave for both its
+    segment and its semaphores, whoever owns them now, and nothing that the header names and
+    that is not that user's is touched."""
     root = os.geteuid()
     if root != 0 or uid == root:
         yield
@@ -49,7 +51,7 @@ def remove(row: Found, *, alone: bool = False) -> bool:
         return False
     try:
         with (
-            _as_owner(stat.uid),
+            _as_creator(stat.cuid),
             KeyStore.from_id(stat.id, trust=(stat.uid, stat.cuid), timeout=0) as store,
         ):
             if alone and any(s.nattch > 1 for s in segments() if s.id == stat.id):

@@ -8,7 +8,6 @@ import sys
 import click
 from rich.console import Console
 
-from pyshmkey import Error
 from pyshmkey.demo import Options, run
 from pyshmkey.demo.view import show, watching
 
@@ -37,14 +36,11 @@ def demo(
     seed = secrets.randbits(32) if seed is None else seed
     options = Options(seconds, pairs, workers, clients, seed)
     console = Console()
-    try:
-        if as_json:
-            report = run(options)
-            click.echo(json.dumps(dataclasses.asdict(report)))
-        else:
-            with watching(console, options) as watch:
-                report = run(options, watch)
-            show(console, report)
-    except (OSError, Error) as error:
-        raise click.ClickException(str(error)) from error
+    if as_json:
+        report = run(options)
+        click.echo(json.dumps(dataclasses.asdict(report)))
+    else:
+        with watching(console, options) as watch:
+            report = run(options, watch)
+        show(console, report)
     sys.exit(128 + report.signal if report.signal else bool(report.faults))

@@ -44,7 +44,7 @@ static inline struct shk__set new_half_made_set(uint8_t store_id[16])
     int id;
     CHECK(getrandom(store_id, 16, 0) == 16);
     CHECK_CODE(shk__set_create_keyed(store_id, 0600, &id), 0);
-    shk__set_describe(&made, test_keep_set(id), store_id);
+    shk__set_describe(&made, test_keep_set(id), store_id, -1);
     return made;
 }
 

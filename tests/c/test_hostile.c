@@ -195,7 +195,7 @@ static void walk(const shk_store *store)
     int rc;
     CHECK_CODE(shk_cursor_open(store, &cursor), 0);
     while ((rc = shk_cursor_next(cursor, &pair)) == 1) {
-        CHECK(pair.client.size < 12 && pair.server.size < 12);
+        CHECK(pair.client.size - 1 < 11 && pair.server.size - 1 < 11);
         CHECK(++count <= 2 * SHK_WAYS * 2); /* at most each entry from each of two homes */
     }
     check_code("cursor", rc);
@@ -216,7 +216,7 @@ static void take_snapshot(const shk_store *store)
         struct shk_record record;
         const void *key;
         shk_snapshot_record(snapshot, i, &pair, &record, &key);
-        CHECK(pair.client.size < 12 && pair.server.size < 12);
+        CHECK(pair.client.size - 1 < 11 && pair.server.size - 1 < 11);
         CHECK(record.key_length >= 1 && record.key_length <= KEY_SIZE);
     }
     shk_snapshot_free(snapshot);

@@ -909,7 +909,7 @@ static int image_main(char **argv)
     arena_id = atoi(argv[2]);
     arena = shmat(arena_id, NULL, 0);
     CHECK(arena != (void *)-1);
-    shk__set_describe(&set, arena->set_id, arena->store_id);
+    shk__set_describe(&set, arena->set_id, arena->store_id, -1);
     unsigned tokens = (unsigned)atoi(argv[4]);
     CHECK_EQUAL(taken(), tokens);
     test_step(&arena->ready);

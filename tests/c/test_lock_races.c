@@ -3,7 +3,8 @@
  * lock.c is compiled into this program, its calls on a token diverted, so that a test may act
  * before each of them: between the waiter's look at the word and its claim of the owner's
  * token, between the claim and the CAS, between the CAS and giving the token back; and when
- * a handle's new token has become known to its other threads, which is lock.c's one store.
+ * a handle's new token has become known to its other threads, which is lock.c's one store of
+ * 32 bits.
  */
 #include "atomic.h"
 #include "tokens.h"
@@ -11,11 +12,16 @@
 static int diverted_claim(const struct shk__set *set, uint32_t token);
 static void diverted_release(const struct shk__set *set, uint32_t token);
 static void diverted_store(uint32_t *to, uint32_t value);
+static inline void store_64(uint64_t *to, uint64_t value)
+{
+    shk__store(to, value);
+}
 
 #define shk__set_claim diverted_claim
 #define shk__set_release diverted_release
 #undef shk__store
-#define shk__store(to, value) diverted_store((to), (value))
+#define shk__store(to, value)                                                                      \
+    _Generic(*(to), uint32_t: diverted_store, uint64_t: store_64)((to), (value))
 #include "lock.c"
 #undef shk__set_claim
 #undef shk__set_release

@@ -18,7 +18,7 @@ struct stage stage_like(const struct stage *other)
     struct stage stage = {0};
     for (int i = 0; i < 2; i++)
         if (other->sites[i].size)
-            stage.sites[i] = site_new(other->sites[i].size);
+            stage.sites[i] = site_like(&other->sites[i]);
     return stage;
 }
 
@@ -31,9 +31,9 @@ void stage_free(struct stage *stage)
 void stage_load(const struct stage *stage, const unsigned char *image)
 {
     const struct site *first = &stage->sites[0], *second = &stage->sites[1];
-    memcpy(first->map, image, first->size);
+    site_load(first, image);
     if (second->size)
-        memcpy(second->map, image + first->size, second->size);
+        site_load(second, image + first->size);
 }
 
 void stage_save(const struct stage *stage, unsigned char *image)

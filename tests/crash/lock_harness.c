@@ -375,7 +375,7 @@ static void make_arena(void)
         quit(2, "getrandom: %s", strerror(errno));
     int rc = shk__set_create_keyed(store_id, 0600, &set_id);
     if (rc == 0) {
-        shk__set_describe(&set, set_id, store_id);
+        shk__set_describe(&set, set_id, store_id, -1);
         rc = shk__set_initialise(&set);
     }
     if (rc < 0)

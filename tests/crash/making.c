@@ -313,7 +313,7 @@ size_t step_takeover(size_t *killed)
 static void ready_to_destroy(void *context)
 {
     struct life *life = context;
-    struct site site = {life->map, life->size, life->store->info.id};
+    struct site site = {life->map, life->size, life->store->info.id, -1};
     CHECK_CODE(site_open(&site, &store_writing, &life->store), 0);
     CHECK_CODE(recover(life->store), 0);
 }
@@ -395,7 +395,7 @@ static bool destroy_once(struct life *life, size_t *steps)
 static void examine_doomed(struct life *life)
 {
     shk_store *store = life->store, *again;
-    struct site site = {life->map, life->size, store->info.id};
+    struct site site = {life->map, life->size, store->info.id, -1};
     struct shmid_ds segment;
     if (shk__header(store)->state == SHK_STATE_LIVE) {
         CHECK_CODE(put(store, "next", "next"), 0);
@@ -412,7 +412,7 @@ static void examine_doomed(struct life *life)
 
 static void leave(struct life *life)
 {
-    struct site site = {life->map, life->size, -1};
+    struct site site = {life->map, life->size, -1, -1};
     shk_store_close(life->store);
     if (medium_is_memory)
         site_free(&site);

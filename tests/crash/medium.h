@@ -12,9 +12,13 @@ struct site {
     unsigned char *map;
     size_t size; /* 0: there is none */
     int id;      /* -1: a mapping */
+    int set;     /* the set for images of another segment's store, whose own is for that; -1 */
 };
 /* Zeroed. */
 struct site site_new(size_t size);
+/* As large, and for images of the store there: site_load makes them writable in it. */
+struct site site_like(const struct site *other);
+void site_load(const struct site *site, const unsigned char *image);
 void site_free(const struct site *site);
 /* Where the store lies: a second attachment, or the mapping itself. */
 struct site site_of(const shk_store *store);
