@@ -54,7 +54,7 @@ def test_opening_is_taken_apart(pairs: int, tmp_path: Path) -> None:
     before = shared_memory()
     program, core = tmp_path / "opening", ROOT / "csrc" / "core"
     source = GUARD.with_name("opening.c")
-    options = ["-D_GNU_SOURCE", f"-I{core}", "-pthread", "-o", program]
+    options = ["-D_GNU_SOURCE", f"-I{core}", "-pthread", "-o", str(program)]
     subprocess.run(["cc", source, *sorted(core.glob("*.c")), *options], check=True)
     done = subprocess.run(
         [program, str(pairs), "1"], capture_output=True, text=True, timeout=60, check=True
