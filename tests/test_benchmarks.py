@@ -49,6 +49,22 @@ def test_bench_measures_everything_and_leaves_nothing() -> None:
     assert shared_memory() <= before
 
 
+@pytest.mark.parametrize("pairs", [100, 30_000])  # mapped anywhere, and at a multiple of 2 MiB
+def test_opening_is_taken_apart(pairs: int, tmp_path: Path) -> None:
+    before = shared_memory()
+    program, core = tmp_path / "opening", ROOT / "csrc" / "core"
+    source = GUARD.with_name("opening.c")
+    options = ["-D_GNU_SOURCE", f"-I{core}", "-pthread", "-o", str(program)]
+    subprocess.run(["cc", source, *sorted(core.glob("*.c")), *options], check=True)
+    done = subprocess.run(
+        [program, str(pairs), "1"], capture_output=True, text=True, timeout=60, check=True
+    )
+    _, *steps, whole = (line.rsplit(maxsplit=2) for line in done.stdout.splitlines())
+    assert len(steps) == 7
+    assert all(float(us) > 0 for step in [*steps, whole] for us in step[1:])
+    assert shared_memory() <= before
+
+
 # ------------------------------------------------------------------- the guard
 
 

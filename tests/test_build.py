@@ -60,6 +60,18 @@ def test_library_has_no_python_in_it(library: Path) -> None:
     assert "Py" not in names
 
 
+def test_what_a_fresh_process_runs_stands_together(library: Path) -> None:
+    names = subprocess.run(
+        ["nm", library / "libshmkey.so"], check=True, capture_output=True, text=True
+    ).stdout
+    lines = [line.split() for line in names.splitlines()]
+    at = {line[2]: int(line[0], 16) for line in lines if len(line) == 3}
+    opened = ["shk_store_from_id", "shk_segment_map", "shk__handle_make", "shk__geometry_read"]
+    read = ["shk_store_get_key", "shk__query_make", "shk__index_read_key"]
+    places = [at[name] for name in opened + read]
+    assert max(places) - min(places) < 4 * 4096
+
+
 @pytest.mark.parametrize("kind", ["static", "shared"])
 def test_c_program_reads_what_python_wrote(library: Path, tmp_path: Path, kind: str) -> None:
     source, program = tmp_path / "reader.c", tmp_path / "reader"

@@ -47,7 +47,8 @@ int keeper_traverse(PyObject *self, visitproc visit, void *arg);
 int keystore_register(PyObject *type, const char *name);
 
 /* Takes over the handle, or closes it where there is no object for it. */
-PyObject *keystore_wrap(PyTypeObject *type, shk_store *store, const uid_t *trust, size_t count);
+PyObject *keystore_wrap(PyTypeObject *type, shk_store *store, const uid_t *trust, size_t count)
+    __attribute__((hot));
 
 /* The handle, or NULL with ValueError set. To be asked after the arguments were converted,
  * which may run any code. */
@@ -134,13 +135,13 @@ static inline struct shk_bytes buffer_bytes(const Py_buffer *buffer)
 /* openers.c: class methods */
 KEYSTORE_METHOD(create);
 KEYSTORE_METHOD(open_or_create);
-KEYSTORE_METHOD(open);
-KEYSTORE_METHOD(from_id);
+KEYSTORE_METHOD(open) __attribute__((hot));
+KEYSTORE_METHOD(from_id) __attribute__((hot));
 /* inbuffer.c: class methods */
 KEYSTORE_METHOD(in_buffer);
 KEYSTORE_METHOD(size_for);
 /* pairs.c */
-KEYSTORE_METHOD(get_key);
+KEYSTORE_METHOD(get_key) __attribute__((hot));
 KEYSTORE_METHOD(get_key_into);
 KEYSTORE_METHOD(record);
 KEYSTORE_METHOD(put);

@@ -97,22 +97,9 @@ static PyObject *users_tuple(PyObject *trust)
     return PySequence_Tuple(trust);
 }
 
-/* After set_address, whose owner is trusted with the rest. */
-static int set_access(struct opening *o, PyObject *readonly, PyObject *trust, PyObject *timeout,
-                      PyObject *lock_timeout)
+/* A foreign owner is trusted with the rest. */
+static int set_trust(struct opening *o, PyObject *trust, bool foreign)
 {
-    o->access = (struct shk_access){.open_timeout = SHK_OPEN_TIMEOUT_DEFAULT,
-                                    .lock_timeout = SHK_LOCK_TIMEOUT_DEFAULT};
-    if (readonly) {
-        int truth = PyObject_IsTrue(readonly);
-        if (truth < 0)
-            return -1;
-        o->access.readonly = truth;
-    }
-    if (timeout && args_seconds(timeout, "timeout", &o->access.open_timeout) < 0)
-        return -1;
-    if (lock_timeout && args_seconds(lock_timeout, "lock_timeout", &o->access.lock_timeout) < 0)
-        return -1;
     PyObject *users = users_tuple(trust);
     if (!users)
         return -1;
@@ -126,7 +113,7 @@ static int set_access(struct opening *o, PyObject *readonly, PyObject *trust, Py
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(users); i++)
         if (set_user(PyTuple_GET_ITEM(users, i), "a trusted uid", &o->trust[i]) < 0)
             goto done;
-    if (o->address.name.size > 0 && o->address.owner != geteuid())
+    if (foreign)
         o->trust[count++] = o->address.owner;
     o->access.trust = o->trust;
     o->access.trust_count = count;
@@ -134,6 +121,26 @@ static int set_access(struct opening *o, PyObject *readonly, PyObject *trust, Py
 done:
     Py_DECREF(users);
     return rc;
+}
+
+/* After set_address. */
+__attribute__((hot)) static int set_access(struct opening *o, PyObject *readonly, PyObject *trust,
+                                           PyObject *timeout, PyObject *lock_timeout)
+{
+    o->access = (struct shk_access){.open_timeout = SHK_OPEN_TIMEOUT_DEFAULT,
+                                    .lock_timeout = SHK_LOCK_TIMEOUT_DEFAULT};
+    if (readonly) {
+        int truth = PyObject_IsTrue(readonly);
+        if (truth < 0)
+            return -1;
+        o->access.readonly = truth;
+    }
+    if (timeout && args_seconds(timeout, "timeout", &o->access.open_timeout) < 0)
+        return -1;
+    if (lock_timeout && args_seconds(lock_timeout, "lock_timeout", &o->access.lock_timeout) < 0)
+        return -1;
+    bool foreign = o->address.name.size > 0 && o->address.owner != geteuid();
+    return trust || foreign ? set_trust(o, trust, foreign) : 0;
 }
 
 /* (path, proj) of ftok. */
@@ -168,8 +175,8 @@ static int set_address(PyTypeObject *type, struct opening *o, PyObject *name_or_
 }
 
 /* By the segment's id or, that being NULL, by name or key. */
-static PyObject *open_store(PyTypeObject *type, enum shk_intent intent, struct opening *o,
-                            const int *id)
+__attribute__((hot)) static PyObject *open_store(PyTypeObject *type, enum shk_intent intent,
+                                                 struct opening *o, const int *id)
 {
     shk_store *store;
     PyObject *self = NULL;

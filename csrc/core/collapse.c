@@ -13,6 +13,9 @@
  * 64th of its slots was used, all but 1 % of the pages are touched. */
 #define INDEX_SHARE 64u
 #define NEVER UINT64_MAX
+/* Below the code, so that libraries loaded later have room, and seldom in another GiB, for
+ * which the kernel would make another page of page tables. */
+#define DISTANCE ((uintptr_t)1 << 27)
 
 static uint64_t up(uint64_t size, uint64_t to)
 {
@@ -21,19 +24,30 @@ static uint64_t up(uint64_t size, uint64_t to)
 
 /* ------------------------------------------------------------------ attach -- */
 
+static uintptr_t down(uintptr_t address)
+{
+    return address / GRANULE * GRANULE;
+}
+
 int shk__collapse_map(int id, size_t size, int flags, struct shk_segment_info *info, void **out)
 {
-    if (size >= 2 * GRANULE) {
-        /* The kernel is asked for room, and its answer rounded. If another thread maps something
-         * there meanwhile, or if the pages are huger still and don't fit, shmat refuses. */
-        const size_t room = size + GRANULE;
-        char *hole = mmap(NULL, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        if (hole != MAP_FAILED) {
-            (void)munmap(hole, room);
-            char *at = hole + (up((uintptr_t)hole, GRANULE) - (uintptr_t)hole);
-            if (shk_segment_map(id, at, flags, info, out) == 0)
-                return 0;
-        }
+    if (size < 2 * GRANULE)
+        return shk_segment_map(id, NULL, flags, info, out);
+    /* A place that is free unless another store took it, or much was loaded: shmat refuses one
+     * that isn't, and one that is no address at all. */
+    uintptr_t at = down((uintptr_t)&shk__collapse_map - DISTANCE - size);
+    if (shk_segment_map(id, (void *)at, flags, info, out) == 0)
+        return 0;
+    /* The kernel is asked for room, and its answer rounded: twice the price. If another thread
+     * maps something there meanwhile, or if the pages are huger still and don't fit, shmat
+     * refuses. */
+    const size_t room = size + GRANULE;
+    void *hole = mmap(NULL, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (hole != MAP_FAILED) {
+        (void)munmap(hole, room);
+        at = down((uintptr_t)hole + GRANULE - 1);
+        if (shk_segment_map(id, (void *)at, flags, info, out) == 0)
+            return 0;
     }
     return shk_segment_map(id, NULL, flags, info, out);
 }

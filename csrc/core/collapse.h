@@ -14,9 +14,10 @@
 #include "store.h"
 
 /* As shk_segment_map, at a multiple of 2 MiB if the segment is so large that it matters. */
-int shk__collapse_map(int id, size_t size, int flags, struct shk_segment_info *info, void **out);
+int shk__collapse_map(int id, size_t size, int flags, struct shk_segment_info *info, void **out)
+    __attribute__((hot));
 /* Of a new handle: from which high-water mark on there will be something to do. */
-void shk__collapse_open(shk_store *store);
+void shk__collapse_open(shk_store *store) __attribute__((hot));
 void shk__collapse_filled(shk_store *store) __attribute__((cold));
 
 /* Without the lock. */

@@ -16,7 +16,7 @@ struct shk__memory {
  * shk__set_describe. The memory stays the caller's on failure. */
 int shk__handle_make(const struct shk__memory *memory, const struct shk_header_shm *header,
                      const struct shk__geometry *geometry, int set_id,
-                     const struct shk_access *access, shk_store **out);
+                     const struct shk_access *access, shk_store **out) __attribute__((hot));
 
 /* INCOMPATIBLE where it has another shape than the one wanted, in which 0 is any. */
 int shk__handle_check_shape(const struct shk_info *info, uint64_t capacity, uint32_t id_size,

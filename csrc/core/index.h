@@ -22,7 +22,7 @@ struct shk__query {
 void shk__query_hash(const shk_store *store, struct shk__query *query);
 /* Of a pair's own record. INVALID, naming the limit. */
 int shk__query_make(const shk_store *store, struct shk_bytes client, struct shk_bytes server,
-                    struct shk__query *out);
+                    struct shk__query *out) __attribute__((hot));
 /* Of the record in this image. */
 void shk__query_of_image(const shk_store *store, const uint64_t *words, struct shk__query *out);
 
@@ -39,7 +39,8 @@ void shk__index_prefetch_slot(const shk_store *store, const struct shk__query *q
 /* The pair's image, or ABSENT, REMOVED, CORRUPT. Waits for nobody, stores nothing. */
 int shk__index_read(const shk_store *store, const struct shk__query *query, uint64_t *words);
 /* The same for one who asks for the key alone: see shk__slot_copy. */
-int shk__index_read_key(const shk_store *store, const struct shk__query *query, uint64_t *words);
+int shk__index_read_key(const shk_store *store, const struct shk__query *query, uint64_t *words)
+    __attribute__((hot));
 
 /* The record that an entry names, for walks: 1, 0 where it is empty, CORRUPT. */
 int shk__entry_read(const shk_store *store, const uint64_t *at, uint64_t *words);

@@ -120,7 +120,7 @@ static int keep_out_of_dumps(void *mapping, size_t size)
 {
     int rc = -1;
     errno = EINVAL;
-    for (size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    for (size_t page = (size_t)getpagesize();
          rc != 0 && errno == EINVAL && page <= HUGEST_PAGE; page *= 2)
         rc = madvise(mapping, (size + page - 1) & ~(page - 1), MADV_DONTDUMP);
     return rc;
@@ -143,7 +143,8 @@ static int fail_to_attach(int error, int id, const void *address, int flags)
                      (unsigned)flags, why);
 }
 
-int shk_segment_map(int id, void *address, int flags, struct shk_segment_info *info, void **out)
+__attribute__((hot)) int shk_segment_map(int id, void *address, int flags,
+                                          struct shk_segment_info *info, void **out)
 {
     void *mapping = shmat(id, address, flags);
     if (mapping == (void *)-1)
@@ -202,7 +203,7 @@ void shk__segment_describe(int id, const struct shmid_ds *status, struct shk_seg
     };
 }
 
-int shk_segment_stat(int id, struct shk_segment_info *out)
+__attribute__((hot)) int shk_segment_stat(int id, struct shk_segment_info *out)
 {
     struct shmid_ds status;
     if (shmctl(id, IPC_STAT, &status) != 0)

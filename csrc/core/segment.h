@@ -5,6 +5,7 @@
 #include "shk.h"
 
 struct shmid_ds;
-void shk__segment_describe(int id, const struct shmid_ds *status, struct shk_segment_info *out);
+void shk__segment_describe(int id, const struct shmid_ds *status, struct shk_segment_info *out)
+    __attribute__((hot));
 
 #endif

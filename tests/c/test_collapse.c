@@ -148,6 +148,35 @@ static void an_attachment_takes_and_leaves_no_more_than_itself(void)
     }
 }
 
+/* What stands in the usual place is not replaced, and the next attachment is aligned as well. */
+static void a_place_that_is_taken_stays_as_it_is(void)
+{
+    const size_t size = 2 * GRANULE + 4096;
+    int id = shmget(IPC_PRIVATE, size, 0600);
+    struct shk_segment_info info;
+    void *usual, *again, *elsewhere;
+    CHECK(id >= 0);
+    test_keep_segment(id);
+    CHECK_CODE(shk__collapse_map(id, size, 0, &info, &usual), 0);
+    CHECK_CODE(shk_segment_detach(usual), 0);
+    CHECK_CODE(shk__collapse_map(id, size, 0, &info, &again), 0);
+    CHECK(again == usual);
+    CHECK_CODE(shk_segment_detach(again), 0);
+
+    /* Only its last page, and of a stranger's. */
+    char *page = mmap((char *)usual + size - 4096, 4096, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+    CHECK(page == (char *)usual + size - 4096);
+    memset(page, 'x', 4096);
+    CHECK_CODE(shk__collapse_map(id, size, 0, &info, &elsewhere), 0);
+    CHECK(elsewhere != usual);
+    CHECK_EQUAL((uintptr_t)elsewhere % GRANULE, 0);
+    memset(elsewhere, 'y', size);
+    CHECK(page[0] == 'x' && page[4095] == 'x');
+    CHECK_CODE(shk_segment_detach(elsewhere), 0);
+    CHECK(munmap(page, 4096) == 0);
+}
+
 /* Each granule is one thread's business, and a second store's granules are its own. */
 static void *fill_a_share(void *argument)
 {
@@ -203,6 +232,7 @@ static const struct test tests[] = {
     TEST(what_filled_is_huge_and_nothing_else),
     TEST(so_is_a_large_index_soon),
     TEST(an_attachment_takes_and_leaves_no_more_than_itself),
+    TEST(a_place_that_is_taken_stays_as_it_is),
     TEST(threads_fill_it_together),
     TEST(each_granule_is_due_once),
     TEST(a_small_store_is_none_of_this),

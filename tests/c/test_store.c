@@ -1,6 +1,7 @@
 /* test_store.c: what a store does for one process, and what it leaves in memory. */
 #include "test.h"
 
+#include "handle.h"
 #include "index.h"
 #include "journal.h"
 
@@ -376,6 +377,25 @@ static void out_parameters_that_may_be_null(void)
     shk_store_close(store);
 }
 
+static void messages_call_a_store_by_its_id(void)
+{
+    static const int ids[] = {0, 9, 10, 4321, INT32_MAX};
+    const struct shk_access access = {.readonly = true};
+    shk_store *store = make(10, 0, 0);
+    struct shk_header_shm header;
+    shk__header_copy(shk__header(store), &header);
+    for (size_t i = 0; i < sizeof ids / sizeof *ids; i++) {
+        struct shk__memory memory = {store->base, store->info.segment_size, ids[i], 0, true};
+        char expected[32];
+        shk_store *handle;
+        CHECK_CODE(shk__handle_make(&memory, &header, &store->geometry, -1, &access, &handle), 0);
+        (void)snprintf(expected, sizeof expected, "store %d", ids[i]);
+        CHECK(strcmp(handle->title, expected) == 0);
+        free(handle); /* which leaves what is mapped */
+    }
+    shk_store_close(store);
+}
+
 int main(int argc, char **argv)
 {
     static const struct test tests[] = {
@@ -392,6 +412,7 @@ int main(int argc, char **argv)
         TEST(out_parameters_that_may_be_null),
         TEST(geometry_names_what_is_wrong),
         TEST(names_lead_to_the_same_key_everywhere),
+        TEST(messages_call_a_store_by_its_id),
     };
     return TEST_MAIN(argc, argv, tests);
 }
