@@ -59,7 +59,7 @@ static uint64_t hash_layout(const struct shk__geometry *g)
     return shk__siphash13(key, parts, sizeof parts);
 }
 
-__attribute__((hot)) int shk__geometry_compute(uint64_t capacity, uint32_t id_size, uint32_t key_size,
+int shk__geometry_compute(uint64_t capacity, uint32_t id_size, uint32_t key_size,
                           struct shk__geometry *out)
 {
     if (capacity < 1 || capacity > SHK_CAPACITY_MAX)
@@ -96,14 +96,14 @@ __attribute__((hot)) int shk__geometry_compute(uint64_t capacity, uint32_t id_si
     return 0;
 }
 
-__attribute__((hot)) void shk__header_copy(const struct shk_header_shm *shared, struct shk_header_shm *out)
+void shk__header_copy(const struct shk_header_shm *shared, struct shk_header_shm *out)
 {
     uint64_t words[sizeof *out / 8];
     shk__load_words(words, (const uint64_t *)(const void *)shared, sizeof *out / 8);
     memcpy(out, words, sizeof *out);
 }
 
-__attribute__((hot)) int shk__geometry_read(const struct shk_header_shm *header, size_t segment_size,
+int shk__geometry_read(const struct shk_header_shm *header, size_t segment_size,
                        struct shk__geometry *out)
 {
     if (header->byte_order != SHK_BYTE_ORDER || header->layout_version != SHK_LAYOUT_VERSION)

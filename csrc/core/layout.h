@@ -203,12 +203,13 @@ struct shk__geometry {
 
 /* INVALID, naming the value and the limit. */
 int shk__geometry_compute(uint64_t capacity, uint32_t id_size, uint32_t key_size,
-                          struct shk__geometry *out);
+                          struct shk__geometry *out) __attribute__((hot));
 /* Each word is read once, as it may change meanwhile: what was checked is what is used. */
-void shk__header_copy(const struct shk_header_shm *shared, struct shk_header_shm *out);
+void shk__header_copy(const struct shk_header_shm *shared, struct shk_header_shm *out)
+    __attribute__((hot));
 /* Checks a published header, its sizes against the segment's real one, before any of it is
  * used, and computes the geometry from its three numbers; INCOMPATIBLE or CORRUPT. */
 int shk__geometry_read(const struct shk_header_shm *header, size_t segment_size,
-                       struct shk__geometry *out);
+                       struct shk__geometry *out) __attribute__((hot));
 
 #endif

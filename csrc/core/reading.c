@@ -77,8 +77,9 @@ int shk_store_record(const shk_store *store, struct shk_bytes client, struct shk
     return rc < 0 ? rc : read_record(store, &query, out, key_out, capacity);
 }
 
-__attribute__((hot)) int shk_store_get_key(const shk_store *store, struct shk_bytes client, struct shk_bytes server,
-                      void *key_out, size_t capacity, size_t *length)
+__attribute__((hot)) int shk_store_get_key(const shk_store *store, struct shk_bytes client,
+                                           struct shk_bytes server, void *key_out,
+                                           size_t capacity, size_t *length)
 {
     struct shk__query query;
     uint32_t size = 0;
