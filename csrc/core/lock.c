@@ -129,7 +129,7 @@ bool shk__lock_clear_nobody(struct shk__lock *lock)
 #define OFTEN 32u
 #define LATELY SHK_MILLISECOND
 #define GLANCE (SHK_MILLISECOND / 20)
-#define TURN (4 * SHK_MILLISECOND)
+#define TURN (10 * SHK_MILLISECOND)
 
 /* The holder's: nobody else counts meanwhile. */
 static void count(struct shk__seat *seat)

@@ -230,7 +230,7 @@ static void hook_runs_before_sleep_and_after_naps(void)
 
 /* ------------------------------------------------------------------ turns -- */
 
-#define TURN (4 * SHK_MILLISECOND) /* as in lock.c */
+#define TURN (10 * SHK_MILLISECOND) /* as in lock.c */
 #define GLANCE (SHK_MILLISECOND / 20)
 #define MANY 10000u /* writes, one after the other */
 
