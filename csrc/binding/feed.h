@@ -30,6 +30,24 @@ void feed_close(struct feed *feed);
 /* 1; 0 at the end; -1 with an exception, which names the item unless the iterable raised it. */
 int feed_next(struct feed *feed, struct fed *out);
 void fed_close(struct fed *fed);
+/* The usual pair, with no more ado: of two ASCII strings, in a list or a tuple. True: *out is
+ * lent for as long as no Python code runs. */
+static inline bool feed_lend(struct feed *feed, struct shk_pair *out)
+{
+    PyObject *source = feed->source;
+    if (!source || !(PyList_CheckExact(source) || PyTuple_CheckExact(source)) ||
+        feed->at >= PySequence_Fast_GET_SIZE(source))
+        return false;
+    PyObject *pair = PySequence_Fast_GET_ITEM(source, feed->at);
+    if (!PyTuple_CheckExact(pair) || PyTuple_GET_SIZE(pair) != 2)
+        return false;
+    PyObject *client = PyTuple_GET_ITEM(pair, 0), *server = PyTuple_GET_ITEM(pair, 1);
+    if (!args_is_ascii(client) || !args_is_ascii(server))
+        return false;
+    *out = (struct shk_pair){args_ascii(client), args_ascii(server)};
+    feed->at++;
+    return true;
+}
 /* Names the item in the message, or in a note, of the exception that is set. Returns -1. */
 int feed_blame(Py_ssize_t number);
 

@@ -59,6 +59,19 @@ void shk__index_prefetch_slot(const shk_store *store, const struct shk__query *q
     }
 }
 
+void shk__index_prefetch_key(const shk_store *store, const struct shk__query *query, uint32_t size)
+{
+    const struct shk_bucket_shm *bucket = shk__bucket(store, query->home);
+    for (unsigned way = 0; way < SHK_WAYS; way++) {
+        uint64_t entry = shk__load(&bucket->entries[way]);
+        if (shk__entry_tag(entry) != query->tag || shk__entry_slot(entry) >= store->geometry.slots)
+            continue;
+        const char *line = (const char *)shk__slot(store, shk__entry_slot(entry));
+        for (uint32_t at = 0; at < size; at += SHK_LINE)
+            __builtin_prefetch(line + at);
+    }
+}
+
 static uint64_t difference(const uint64_t *record, const uint64_t *wanted, size_t i)
 {
     return shk__image_ids_word(record, i) ^ wanted[i];

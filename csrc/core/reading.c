@@ -1,11 +1,17 @@
 /* reading.c: looking up. Readers go straight to the index, store nothing and wait for
  * nobody; keys pass through a private image that is wiped. */
+#include <errno.h>
 #include <string.h>
 
 #include "error.h"
 #include "previous.h"
 
-#define AHEAD 16u /* lookups of a batch: see shk_store_get_many */
+#define AHEAD 8u /* lookups of a batch: see shk_store_get_many */
+
+static inline void copy_key(const shk_store *store, const uint64_t *words, void *key_out, size_t size)
+{
+    memcpy(key_out, shk__image_key(store, words), size);
+}
 
 /* A key leaves only into room that holds all of it. */
 static inline int give(const shk_store *store, const uint64_t *words, uint32_t size, void *key_out,
@@ -13,7 +19,7 @@ static inline int give(const shk_store *store, const uint64_t *words, uint32_t s
 {
     if (size > capacity)
         return shk__fail(SHK_E_INVALID, "the key has %u bytes, the buffer %zu", size, capacity);
-    memcpy(key_out, shk__image_key(store, words), size);
+    copy_key(store, words, key_out, size);
     return 0;
 }
 
@@ -28,6 +34,14 @@ static inline int check_usable(const shk_store *store, const uint64_t *words)
     return shk__record_usable(&record);
 }
 
+/* The image of a usable record. */
+static SHK__ALWAYS_INLINE int look_up(const shk_store *store, const struct shk__query *query,
+                                      struct shk__image *image)
+{
+    int rc = shk__index_read_key(store, query, image->words);
+    return SHK__LIKELY(rc == 0) ? check_usable(store, image->words) : rc;
+}
+
 /* The key of a usable record, into room for `capacity` bytes. */
 static SHK__ALWAYS_INLINE int read_key(const shk_store *store, const struct shk__query *query,
                                        void *key_out, size_t capacity, uint32_t *length)
@@ -36,9 +50,7 @@ static SHK__ALWAYS_INLINE int read_key(const shk_store *store, const struct shk_
     int rc = shk__image_open_empty(store, &image);
     if (rc < 0)
         return rc;
-    rc = shk__index_read_key(store, query, image.words);
-    if (SHK__LIKELY(rc == 0))
-        rc = check_usable(store, image.words);
+    rc = look_up(store, query, &image);
     if (SHK__LIKELY(rc == 0)) {
         uint32_t size = shk__image_key_length(image.words);
         rc = give(store, image.words, size, key_out, capacity);
@@ -147,34 +159,114 @@ int shk_store_get_key_by_id(const shk_store *store, struct shk_bytes client,
     return rc;
 }
 
-/* The lookups of a batch overlap: while one is made, the records of the next AHEAD and the
- * buckets of as many behind them are on their way from memory. */
+/* ------------------------------------------------------------------- batches -- */
+
+static SHK__ALWAYS_INLINE int answer(const shk_store *store, const struct shk__query *query,
+                                     const struct shk_lookups *lookups, uint32_t *length)
+{
+    struct shk__image image;
+    int rc = shk__image_open_empty(store, &image);
+    if (rc < 0)
+        return rc;
+    rc = look_up(store, query, &image);
+    if (SHK__LIKELY(rc == 0)) {
+        *length = shk__image_key_length(image.words);
+        void *key_out = lookups->found(lookups->context, *length);
+        if (key_out)
+            copy_key(store, image.words, key_out, *length);
+        else
+            rc = shk__fail_plainly(-ENOMEM);
+    }
+    shk__image_close(store, &image);
+    if (rc == SHK_E_ABSENT || rc == SHK_E_REVOKED || rc == SHK_E_EXPIRED)
+        rc = lookups->missing(lookups->context, rc);
+    return rc;
+}
+
+/* Lookups overlap: while one is made, the records of the next AHEAD and the buckets of as many
+ * behind them are on their way from memory; of a record as many lines as the last key needed. */
+static SHK__ALWAYS_INLINE int get_each(const shk_store *store, const struct shk_lookups *lookups)
+{
+    struct shk__query queries[2 * AHEAD];
+    uint32_t length = 32;
+    uint64_t count = UINT64_MAX - 2 * AHEAD;
+    for (uint64_t next = 0; next < count + 2 * AHEAD; next++) {
+        struct shk__query *query = &queries[next % (2 * AHEAD)]; /* of next, and of one before */
+        int rc = 0;
+        if (next >= 2 * AHEAD)
+            rc = answer(store, query, lookups, &length);
+        if (next < count && rc == 0) {
+            struct shk_pair pair;
+            rc = lookups->next(lookups->context, &pair);
+            if (rc == 0)
+                count = next;
+            else if (rc > 0) {
+                rc = shk__query_make(store, pair.client, pair.server, query);
+                shk__index_prefetch_bucket(store, query);
+            }
+        }
+        if (rc < 0)
+            return rc;
+        if (next >= AHEAD && next - AHEAD < count)
+            shk__index_prefetch_key(store, &queries[(next - AHEAD) % (2 * AHEAD)],
+                                    store->geometry.key_offset + length);
+    }
+    return 0;
+}
+
+int shk_store_get_each(const shk_store *store, const struct shk_lookups *lookups)
+{
+    return get_each(store, lookups);
+}
+
+struct arrays {
+    const struct shk_pair *pairs;
+    size_t count, asked, answered;
+    unsigned char *keys;
+    size_t stride;
+    uint32_t *lengths;
+    int *results, found;
+};
+
+static inline int array_next(void *context, struct shk_pair *out)
+{
+    struct arrays *arrays = context;
+    if (arrays->asked == arrays->count)
+        return 0;
+    *out = arrays->pairs[arrays->asked++];
+    return 1;
+}
+
+static inline void *array_found(void *context, size_t length)
+{
+    struct arrays *arrays = context;
+    const size_t at = arrays->answered;
+    arrays->lengths[at] = (uint32_t)length;
+    if (length > arrays->stride)
+        return NULL;
+    arrays->results[at] = 0;
+    arrays->answered++;
+    arrays->found++;
+    return arrays->keys + at * arrays->stride;
+}
+
+static inline int array_missing(void *context, int result)
+{
+    struct arrays *arrays = context;
+    arrays->results[arrays->answered++] = result;
+    return 0;
+}
+
 int shk_store_get_many(const shk_store *store, const struct shk_pair *pairs, size_t count,
                        void *keys_out, size_t stride, uint32_t *lengths, int *results)
 {
-    struct shk__query queries[2 * AHEAD];
-    int found = 0;
+    struct arrays arrays = {pairs, count, 0, 0, keys_out, stride, lengths, results, 0};
     if (count > INT32_MAX)
         return shk__fail(SHK_E_INVALID, "%zu pairs at once; at most %d", count, INT32_MAX);
-    for (size_t next = 0; next < count + 2 * AHEAD; next++) {
-        struct shk__query *query = &queries[next % (2 * AHEAD)]; /* of next, and of at before */
-        if (next >= 2 * AHEAD) {
-            size_t at = next - 2 * AHEAD;
-            int rc = read_key(store, query, (unsigned char *)keys_out + at * stride, stride,
-                              &lengths[at]);
-            if (rc < 0 && rc != SHK_E_ABSENT && rc != SHK_E_REVOKED && rc != SHK_E_EXPIRED)
-                return rc;
-            results[at] = rc;
-            found += rc == 0;
-        }
-        if (next < count) {
-            int rc = shk__query_make(store, pairs[next].client, pairs[next].server, query);
-            if (rc < 0)
-                return rc;
-            shk__index_prefetch_bucket(store, query);
-        }
-        if (next >= AHEAD && next - AHEAD < count)
-            shk__index_prefetch_slot(store, &queries[(next - AHEAD) % (2 * AHEAD)]);
-    }
-    return found;
+    int rc = get_each(store,
+                      &(struct shk_lookups){&arrays, array_next, array_found, array_missing});
+    if (rc == -ENOMEM)
+        return shk__fail(SHK_E_INVALID, "the key has %u bytes, the stride is %zu",
+                         lengths[arrays.answered], stride);
+    return rc < 0 ? rc : arrays.found;
 }

@@ -337,6 +337,20 @@ SHK_API int shk_store_get_key_by_id(const shk_store *store, struct shk_bytes cli
  * EXPIRED. Any other result ends the call and is returned. */
 SHK_API int shk_store_get_many(const shk_store *store, const struct shk_pair *pairs, size_t count,
                                void *keys_out, size_t stride, uint32_t *lengths, int *results);
+/* The same without arrays, for any number of pairs. The call asks for a pair, and answers others
+ * meanwhile; the answers come in the order of the pairs. */
+struct shk_lookups {
+    void *context;
+    /* 1: a pair, which is lent until any function here is called again; 0: there are no more.
+     * A negative result ends the call and is returned. */
+    int (*next)(void *context, struct shk_pair *out);
+    /* Where a key of so many bytes goes, which is there when the next function is called, or the
+     * call has returned; NULL ends the call: -ENOMEM. */
+    void *(*found)(void *context, size_t length);
+    /* Instead of found: ABSENT, REVOKED or EXPIRED. A negative result ends the call. */
+    int (*missing)(void *context, int result);
+};
+SHK_API int shk_store_get_each(const shk_store *store, const struct shk_lookups *lookups);
 
 /* Writing. Each call takes effect by one store at one moment, and has wiped the bytes of
  * whatever key it replaced or deleted when it returns. */
