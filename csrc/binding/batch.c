@@ -14,6 +14,7 @@ struct lookups {
     PyObject *self, *other, *list;
     struct feed feed;
     struct fed fed;
+    bool holds; /* the handle, see call_hold */
 };
 
 /* A long batch holds up neither signals nor other threads. */
@@ -33,6 +34,9 @@ static int lookups_next(void *context, struct shk_pair *out)
     if (!due && feed_lend(&lookups->feed, out))
         return 1;
     pair_close(&fed->pair);
+    if (!lookups->holds)
+        call_hold(lookups->self); /* from here on other code may run */
+    lookups->holds = true;
     int rc = due && be_polite() < 0 ? -1 : feed_next(&lookups->feed, fed);
     if (rc > 0 && !keystore_opened(lookups->self))
         rc = -1;
@@ -68,7 +72,6 @@ static int look_up_all(struct lookups *lookups)
     shk_store *store = keystore_opened(lookups->self);
     if (!store)
         return -1;
-    call_hold(lookups->self); /* the feed may run any code, and other threads have their turns */
     int rc = shk_store_get_each(store, &(struct shk_lookups){lookups, lookups_next, lookups_found,
                                                              lookups_missing});
     if (rc < 0 && !PyErr_Occurred()) {
@@ -76,7 +79,8 @@ static int look_up_all(struct lookups *lookups)
         if (rc == SHK_E_INVALID) /* the pair that was asked for last */
             (void)feed_blame(lookups->feed.at - 1);
     }
-    call_release(lookups->self);
+    if (lookups->holds)
+        call_release(lookups->self);
     return rc;
 }
 

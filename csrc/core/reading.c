@@ -6,12 +6,8 @@
 #include "error.h"
 #include "previous.h"
 
-#define AHEAD 8u /* lookups of a batch: see shk_store_get_many */
-
-static inline void copy_key(const shk_store *store, const uint64_t *words, void *key_out, size_t size)
-{
-    memcpy(key_out, shk__image_key(store, words), size);
-}
+#define GROUP 16 /* lookups of a batch: see get_each */
+#define USUAL_LENGTH 32u /* of a key */
 
 /* A key leaves only into room that holds all of it. */
 static inline int give(const shk_store *store, const uint64_t *words, uint32_t size, void *key_out,
@@ -19,7 +15,7 @@ static inline int give(const shk_store *store, const uint64_t *words, uint32_t s
 {
     if (size > capacity)
         return shk__fail(SHK_E_INVALID, "the key has %u bytes, the buffer %zu", size, capacity);
-    copy_key(store, words, key_out, size);
+    memcpy(key_out, shk__image_key(store, words), size);
     return 0;
 }
 
@@ -172,44 +168,57 @@ static SHK__ALWAYS_INLINE int answer(const shk_store *store, const struct shk__q
     if (SHK__LIKELY(rc == 0)) {
         *length = shk__image_key_length(image.words);
         void *key_out = lookups->found(lookups->context, *length);
-        if (key_out)
-            copy_key(store, image.words, key_out, *length);
+        if (SHK__LIKELY(key_out != NULL))
+            memcpy(key_out, shk__image_key(store, image.words), *length);
         else
             rc = shk__fail_plainly(-ENOMEM);
     }
     shk__image_close(store, &image);
     if (rc == SHK_E_ABSENT || rc == SHK_E_REVOKED || rc == SHK_E_EXPIRED)
         rc = lookups->missing(lookups->context, rc);
-    return rc;
+    return rc < 0 ? rc : 0;
 }
 
-/* Lookups overlap: while one is made, the records of the next AHEAD and the buckets of as many
- * behind them are on their way from memory; of a record as many lines as the last key needed. */
-static SHK__ALWAYS_INLINE int get_each(const shk_store *store, const struct shk_lookups *lookups)
+/* Up to GROUP pairs: their number, which is smaller when there are no more, or below 0. */
+static SHK__ALWAYS_INLINE int ask(const shk_store *store, const struct shk_lookups *lookups,
+                                  struct shk__query *queries)
 {
-    struct shk__query queries[2 * AHEAD];
-    uint32_t length = 32;
-    uint64_t count = UINT64_MAX - 2 * AHEAD;
-    for (uint64_t next = 0; next < count + 2 * AHEAD; next++) {
-        struct shk__query *query = &queries[next % (2 * AHEAD)]; /* of next, and of one before */
-        int rc = 0;
-        if (next >= 2 * AHEAD)
-            rc = answer(store, query, lookups, &length);
-        if (next < count && rc == 0) {
-            struct shk_pair pair;
-            rc = lookups->next(lookups->context, &pair);
-            if (rc == 0)
-                count = next;
-            else if (rc > 0) {
-                rc = shk__query_make(store, pair.client, pair.server, query);
-                shk__index_prefetch_bucket(store, query);
-            }
-        }
+    for (int count = 0; count < (int)GROUP; count++) {
+        struct shk_pair pair;
+        int rc = lookups->next(lookups->context, &pair);
+        if (rc == 0)
+            return count;
+        if (rc > 0)
+            rc = shk__query_make(store, pair.client, pair.server, &queries[count]);
         if (rc < 0)
             return rc;
-        if (next >= AHEAD && next - AHEAD < count)
-            shk__index_prefetch_key(store, &queries[(next - AHEAD) % (2 * AHEAD)],
-                                    store->geometry.key_offset + length);
+    }
+    return GROUP;
+}
+
+/* A group's records come from memory while the next group is asked for, whose buckets come while
+ * the first is answered; of a record as many lines as the last key needed. Prefetches stand close
+ * together, as each holds up what is far behind it until its page is known. */
+static SHK__ALWAYS_INLINE int get_each(const shk_store *store, const struct shk_lookups *lookups)
+{
+    struct shk__query queries[2][GROUP];
+    int counts[2] = {0, 0};
+    uint32_t length = USUAL_LENGTH;
+    bool more = true;
+    for (unsigned now = 0; more || counts[!now] > 0; now = !now) {
+        for (int i = 0; i < counts[!now]; i++)
+            shk__index_prefetch_key(store, &queries[!now][i], store->geometry.key_offset + length);
+        counts[now] = more ? ask(store, lookups, queries[now]) : 0;
+        if (counts[now] < 0)
+            return counts[now];
+        more = counts[now] == GROUP;
+        for (int i = 0; i < counts[now]; i++)
+            shk__index_prefetch_bucket(store, &queries[now][i]);
+        for (int i = 0; i < counts[!now]; i++) {
+            int rc = answer(store, &queries[!now][i], lookups, &length);
+            if (rc < 0)
+                return rc;
+        }
     }
     return 0;
 }
@@ -226,6 +235,7 @@ struct arrays {
     size_t stride;
     uint32_t *lengths;
     int *results, found;
+    bool short_of_room;
 };
 
 static inline int array_next(void *context, struct shk_pair *out)
@@ -242,7 +252,8 @@ static inline void *array_found(void *context, size_t length)
     struct arrays *arrays = context;
     const size_t at = arrays->answered;
     arrays->lengths[at] = (uint32_t)length;
-    if (length > arrays->stride)
+    arrays->short_of_room = length > arrays->stride;
+    if (arrays->short_of_room)
         return NULL;
     arrays->results[at] = 0;
     arrays->answered++;
@@ -260,12 +271,12 @@ static inline int array_missing(void *context, int result)
 int shk_store_get_many(const shk_store *store, const struct shk_pair *pairs, size_t count,
                        void *keys_out, size_t stride, uint32_t *lengths, int *results)
 {
-    struct arrays arrays = {pairs, count, 0, 0, keys_out, stride, lengths, results, 0};
+    struct arrays arrays = {pairs, count, 0, 0, keys_out, stride, lengths, results, 0, false};
     if (count > INT32_MAX)
         return shk__fail(SHK_E_INVALID, "%zu pairs at once; at most %d", count, INT32_MAX);
     int rc = get_each(store,
                       &(struct shk_lookups){&arrays, array_next, array_found, array_missing});
-    if (rc == -ENOMEM)
+    if (arrays.short_of_room)
         return shk__fail(SHK_E_INVALID, "the key has %u bytes, the stride is %zu",
                          lengths[arrays.answered], stride);
     return rc < 0 ? rc : arrays.found;
