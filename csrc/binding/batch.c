@@ -31,13 +31,14 @@ static int lookups_next(void *context, struct shk_pair *out)
     struct lookups *lookups = context;
     struct fed *fed = &lookups->fed;
     bool due = lookups->feed.at % POLITE == POLITE - 1;
-    if (!due && feed_lend(&lookups->feed, out))
-        return 1;
+    int rc = due ? -1 : feed_lend(&lookups->feed, out);
+    if (rc >= 0)
+        return rc;
     pair_close(&fed->pair);
     if (!lookups->holds)
         call_hold(lookups->self); /* from here on other code may run */
     lookups->holds = true;
-    int rc = due && be_polite() < 0 ? -1 : feed_next(&lookups->feed, fed);
+    rc = due && be_polite() < 0 ? -1 : feed_next(&lookups->feed, fed);
     if (rc > 0 && !keystore_opened(lookups->self))
         rc = -1;
     if (rc > 0)
