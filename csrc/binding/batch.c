@@ -7,64 +7,43 @@
 
 /* --------------------------------------------------------------- get_many -- */
 
-#define CHUNK 64u                   /* lookups at once */
-#define CHUNK_BYTES ((size_t)1 << 18) /* of keys, if a key has less */
-#define YIELD 64u                   /* chunks after which other threads may run */
+#define POLITE 4096u /* lookups after which signals and other threads have their turn */
 
-/* Lookups that are made together. */
-struct chunk {
-    size_t room, count;
-    struct pair pairs[CHUNK];
-    struct shk_pair wanted[CHUNK];
-    unsigned char *keys;
-    size_t stride;
-    uint32_t lengths[CHUNK];
-    int results[CHUNK];
+/* Lookups under way, for shk_store_get_each: what it asks for and where its answers go. */
+struct lookups {
+    PyObject *self, *other, *list;
+    struct feed feed;
+    struct fed fed;
+    bool holds; /* the handle, see call_hold */
 };
 
-static int chunk_open(struct chunk *chunk, size_t key_size)
+/* A long batch holds up neither signals nor other threads. */
+static int be_polite(void)
 {
-    chunk->stride = key_size;
-    chunk->count = 0;
-    chunk->room = key_size * CHUNK <= CHUNK_BYTES ? CHUNK : CHUNK_BYTES / key_size;
-    chunk->keys = malloc(chunk->room * key_size);
-    if (chunk->keys)
-        return 0;
-    PyErr_NoMemory();
-    return -1;
+    Py_BEGIN_ALLOW_THREADS;
+    Py_END_ALLOW_THREADS;
+    return PyErr_CheckSignals();
 }
 
-static void chunk_empty(struct chunk *chunk)
+/* Where it fails, an exception is set. */
+static int lookups_next(void *context, struct shk_pair *out)
 {
-    for (size_t i = 0; i < chunk->count; i++)
-        pair_close(&chunk->pairs[i]);
-    chunk->count = 0;
-}
-
-/* As many pairs as there are and fit: 1, 0 at the end of the feed, or -1. */
-static int chunk_fill(struct chunk *chunk, struct feed *feed)
-{
-    struct fed fed;
-    int rc = 1;
-    while (chunk->count < chunk->room && (rc = feed_next(feed, &fed)) > 0) {
-        chunk->pairs[chunk->count] = fed.pair;
-        chunk->wanted[chunk->count++] =
-            (struct shk_pair){fed.pair.client.bytes, fed.pair.server.bytes};
-    }
+    struct lookups *lookups = context;
+    struct fed *fed = &lookups->fed;
+    bool due = lookups->feed.at % POLITE == POLITE - 1;
+    int rc = due ? -1 : feed_lend(&lookups->feed, out);
+    if (rc >= 0)
+        return rc;
+    pair_close(&fed->pair);
+    if (!lookups->holds)
+        call_hold(lookups->self); /* from here on other code may run */
+    lookups->holds = true;
+    rc = due && be_polite() < 0 ? -1 : feed_next(&lookups->feed, fed);
+    if (rc > 0 && !keystore_opened(lookups->self))
+        rc = -1;
+    if (rc > 0)
+        *out = (struct shk_pair){fed->pair.client.bytes, fed->pair.server.bytes};
     return rc;
-}
-
-/* Which of the pairs it was that the library refuses. */
-static int chunk_blame(const struct chunk *chunk, PyObject *self, const shk_store *store, int rc,
-                       Py_ssize_t first)
-{
-    for (size_t i = 0; i < chunk->count && rc == SHK_E_INVALID; i++)
-        if (shk_store_check_pair(store, &chunk->wanted[i]) < 0) {
-            errors_raise(state_of(self), rc);
-            return feed_blame(first + (Py_ssize_t)i);
-        }
-    errors_raise(state_of(self), rc);
-    return -1;
 }
 
 static int append(PyObject *list, PyObject *value)
@@ -74,52 +53,35 @@ static int append(PyObject *list, PyObject *value)
     return rc;
 }
 
-/* Appends a key or the default for each pair. */
-static int chunk_look_up(struct chunk *chunk, PyObject *self, PyObject *other, PyObject *list)
+static void *lookups_found(void *context, size_t length)
 {
-    shk_store *store = keystore_opened(self);
+    struct lookups *lookups = context;
+    PyObject *key = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)length);
+    return append(lookups->list, key) < 0 ? NULL : PyBytes_AS_STRING(key);
+}
+
+static int lookups_missing(void *context, int result)
+{
+    struct lookups *lookups = context;
+    (void)result;
+    return PyList_Append(lookups->list, lookups->other);
+}
+
+/* Appends a key or the default for each pair. */
+static int look_up_all(struct lookups *lookups)
+{
+    shk_store *store = keystore_opened(lookups->self);
     if (!store)
         return -1;
-    int found = shk_store_get_many(store, chunk->wanted, chunk->count, chunk->keys, chunk->stride,
-                                   chunk->lengths, chunk->results);
-    if (found < 0) {
-        explicit_bzero(chunk->keys, chunk->count * chunk->stride);
-        return chunk_blame(chunk, self, store, found, PyList_GET_SIZE(list));
+    int rc = shk_store_get_each(store, &(struct shk_lookups){lookups, lookups_next, lookups_found,
+                                                             lookups_missing});
+    if (rc < 0 && !PyErr_Occurred()) {
+        errors_raise(state_of(lookups->self), rc);
+        if (rc == SHK_E_INVALID) /* the pair that was asked for last */
+            (void)feed_blame(lookups->feed.at - 1);
     }
-    int rc = 0;
-    for (size_t i = 0; i < chunk->count; i++) {
-        char *key = (char *)chunk->keys + i * chunk->stride;
-        bool is_found = chunk->results[i] == 0;
-        if (rc == 0)
-            rc = append(list, is_found ? PyBytes_FromStringAndSize(key, chunk->lengths[i])
-                                       : Py_NewRef(other));
-        if (is_found)
-            explicit_bzero(key, chunk->lengths[i]);
-    }
-    return rc;
-}
-
-/* A long batch holds up neither signals nor other threads. */
-static int be_polite(size_t chunks)
-{
-    if (chunks % YIELD)
-        return 0;
-    Py_BEGIN_ALLOW_THREADS;
-    Py_END_ALLOW_THREADS;
-    return PyErr_CheckSignals();
-}
-
-static int get_all(struct chunk *chunk, struct feed *feed, PyObject *self, PyObject *other,
-                   PyObject *list)
-{
-    int more = 1, rc = 0;
-    for (size_t chunks = 1; more > 0 && rc == 0; chunks++) {
-        more = chunk_fill(chunk, feed);
-        rc = more < 0 ? -1 : chunk_look_up(chunk, self, other, list);
-        chunk_empty(chunk);
-        if (rc == 0)
-            rc = be_polite(chunks);
-    }
+    if (lookups->holds)
+        call_release(lookups->self);
     return rc;
 }
 
@@ -127,20 +89,17 @@ SIGNATURE(get_many, 1, 2, "pairs", "default");
 
 KEYSTORE_METHOD(get_many)
 {
-    PyObject *a[2], *list = NULL;
-    struct feed feed;
-    struct chunk chunk;
+    PyObject *a[2];
+    struct lookups lookups = {.self = self};
     if (bind(&get_many_signature, args, count, keywords, a) < 0)
         return NULL;
-    if (feed_open(&feed, self, a[0], false) == 0 &&
-        chunk_open(&chunk, ((KeyStore *)self)->info.key_size) == 0) {
-        list = PyList_New(0);
-        if (list && get_all(&chunk, &feed, self, a[1] ? a[1] : Py_None, list) < 0)
-            Py_CLEAR(list);
-        free(chunk.keys);
-    }
-    feed_close(&feed);
-    return list;
+    lookups.other = a[1] ? a[1] : Py_None;
+    if (feed_open(&lookups.feed, self, a[0], false) == 0 && (lookups.list = PyList_New(0)) &&
+        look_up_all(&lookups) < 0)
+        Py_CLEAR(lookups.list);
+    pair_close(&lookups.fed.pair);
+    feed_close(&lookups.feed);
+    return lookups.list;
 }
 
 /* ------------------------------------------------- put_many, delete_many -- */

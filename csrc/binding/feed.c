@@ -206,11 +206,10 @@ static int advance(struct feed *feed, PyObject *next)
 int feed_next(struct feed *feed, struct fed *out)
 {
     PyObject *next = peek(feed);
-    if (next && !feed->with_keys && PyTuple_CheckExact(next) && PyTuple_GET_SIZE(next) == 2 &&
-        args_is_ascii(PyTuple_GET_ITEM(next, 0)) && args_is_ascii(PyTuple_GET_ITEM(next, 1))) {
+    if (next && !feed->with_keys && feed_is_usual(next)) {
         feed->at++;
         out->key.obj = NULL;
-        (void)open_pair(next, &out->pair); /* the usual case, with no more ado */
+        (void)open_pair(next, &out->pair);
         return 1;
     }
     int rc = feed->source ? advance(feed, next) : feed->at < feed->array.count;

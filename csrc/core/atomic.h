@@ -33,14 +33,16 @@ static inline bool shk__cas64(uint64_t *word, uint64_t *seen, uint64_t desired)
 }
 
 /* Copies whole words out of shared memory. Compilers neither join nor unroll atomic
- * accesses, so these loops take two words a round. */
+ * accesses, so this loop takes four words a round, and the next one two. */
 static inline void shk__load_words(uint64_t *to, const uint64_t *from, size_t words)
 {
-    for (const uint64_t *end = from + (words & ~(size_t)1); from < end; from += 2, to += 2) {
+    for (const uint64_t *end = from + (words & ~(size_t)3); from < end; from += 4, to += 4) {
         to[0] = shk__load(&from[0]);
         to[1] = shk__load(&from[1]);
+        to[2] = shk__load(&from[2]);
+        to[3] = shk__load(&from[3]);
     }
-    if (words & 1)
+    for (const uint64_t *end = from + (words & 3); from < end; from++, to++)
         *to = shk__load(from);
 }
 

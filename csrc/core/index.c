@@ -59,6 +59,30 @@ void shk__index_prefetch_slot(const shk_store *store, const struct shk__query *q
     }
 }
 
+/* A bit for each entry with this tag, also for an empty one if that is 0. Which it is nobody can
+ * predict, so nothing branches on it. */
+static SHK__ALWAYS_INLINE unsigned ways_with_tag(const struct shk_bucket_shm *bucket, uint16_t tag)
+{
+    unsigned ways = 0;
+#pragma GCC unroll 8
+    for (unsigned way = SHK_WAYS; way-- > 0;)
+        ways = 2 * ways + ((uint16_t)(shk__load(&bucket->entries[way]) ^ tag) < 1);
+    return ways;
+}
+
+void shk__index_prefetch_key(const shk_store *store, const struct shk__query *query, uint32_t size)
+{
+    const struct shk_bucket_shm *bucket = shk__bucket(store, query->home);
+    for (unsigned ways = ways_with_tag(bucket, query->tag); ways; ways &= ways - 1) {
+        uint32_t slot = shk__entry_slot(shk__load(&bucket->entries[__builtin_ctz(ways)]));
+        if (slot >= store->geometry.slots)
+            continue;
+        const char *line = (const char *)shk__slot(store, slot);
+        for (uint32_t at = 0; at < size && at < 4 * SHK_LINE; at += SHK_LINE)
+            __builtin_prefetch(line + at);
+    }
+}
+
 static uint64_t difference(const uint64_t *record, const uint64_t *wanted, size_t i)
 {
     return shk__image_ids_word(record, i) ^ wanted[i];

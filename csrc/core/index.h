@@ -35,6 +35,8 @@ static inline uint32_t shk__next_bucket(const shk_store *store, uint32_t bucket)
  * lines. Hints: whatever stands there, nothing follows from it. */
 void shk__index_prefetch_bucket(const shk_store *store, const struct shk__query *query);
 void shk__index_prefetch_slot(const shk_store *store, const struct shk__query *query);
+/* The same for who asks for the key alone: the first lines, up to `size` bytes of a slot. */
+void shk__index_prefetch_key(const shk_store *store, const struct shk__query *query, uint32_t size);
 
 /* The pair's image, or ABSENT, REMOVED, CORRUPT. Waits for nobody, stores nothing. */
 int shk__index_read(const shk_store *store, const struct shk__query *query, uint64_t *words);

@@ -337,6 +337,19 @@ SHK_API int shk_store_get_key_by_id(const shk_store *store, struct shk_bytes cli
  * EXPIRED. Any other result ends the call and is returned. */
 SHK_API int shk_store_get_many(const shk_store *store, const struct shk_pair *pairs, size_t count,
                                void *keys_out, size_t stride, uint32_t *lengths, int *results);
+/* The same without arrays, for any number of pairs: the call asks for some, and answers them while
+ * it asks for others, in their order. A function's negative result ends the call and is returned;
+ * so does INVALID, of the pair that was asked for last. */
+struct shk_lookups {
+    void *context;
+    /* 1: a pair, whose ids are copied at once; 0: there are no more. */
+    int (*next)(void *context, struct shk_pair *out);
+    /* Where a key of `length` bytes goes, at once; NULL ends the call: -ENOMEM. */
+    void *(*found)(void *context, size_t length);
+    /* Instead of found: ABSENT, REVOKED or EXPIRED. */
+    int (*missing)(void *context, int result);
+};
+SHK_API int shk_store_get_each(const shk_store *store, const struct shk_lookups *lookups);
 
 /* Writing. Each call takes effect by one store at one moment, and has wiped the bytes of
  * whatever key it replaced or deleted when it returns. */

@@ -475,6 +475,85 @@ static void lookups_of_any_number_agree_with_single_ones(void)
     shk_store_close(store);
 }
 
+struct asked {
+    size_t count, next, answered;
+    int refuse_at, missing_result; /* what next returns behind the last pair; what missing does */
+    bool no_room;
+    char names[64][8];
+    int results[64];
+    char keys[64][128];
+    size_t lengths[64];
+};
+
+static int ask_next(void *context, struct shk_pair *out)
+{
+    struct asked *asked = context;
+    static char lent[8]; /* the ids need not stand for longer than until the next call */
+    if (asked->next == asked->count)
+        return asked->refuse_at;
+    memcpy(lent, asked->names[asked->next++], sizeof lent);
+    *out = (struct shk_pair){text(lent), text("s")};
+    return 1;
+}
+
+static void *ask_found(void *context, size_t length)
+{
+    struct asked *asked = context;
+    asked->results[asked->answered] = 0;
+    asked->lengths[asked->answered] = length;
+    return asked->no_room ? NULL : asked->keys[asked->answered++];
+}
+
+static int ask_missing(void *context, int result)
+{
+    struct asked *asked = context;
+    asked->results[asked->answered++] = result;
+    return asked->missing_result;
+}
+
+/* Every number of pairs up to a few groups; whatever a function refuses ends the call. */
+static void lookups_without_arrays_answer_in_order(void)
+{
+    shk_store *store = make(40);
+    for (unsigned i = 0; i < 40; i += 2) {
+        char name[8];
+        snprintf(name, sizeof name, "c%u", i);
+        struct shk_put what = {.key = {"0123456789abcdef0123456789abcdef0123456789", i + 1},
+                               .key_id = SHK_KEY_ID_NEXT};
+        CHECK_CODE(shk_store_put(store, text(name), text("s"), &what, NULL), 0);
+    }
+    struct asked asked;
+    const struct shk_lookups lookups = {&asked, ask_next, ask_found, ask_missing};
+    for (size_t count = 0; count <= 64; count++) {
+        asked = (struct asked){.count = count};
+        for (size_t i = 0; i < count; i++)
+            snprintf(asked.names[i], sizeof asked.names[i], "c%zu", 63 - i);
+        CHECK_CODE(shk_store_get_each(store, &lookups), 0);
+        CHECK_EQUAL(asked.answered, count);
+        for (size_t i = 0; i < count; i++) {
+            char key[128];
+            size_t length = 0;
+            CHECK_EQUAL(asked.results[i], shk_store_get_key(store, text(asked.names[i]), text("s"),
+                                                            key, 128, &length));
+            CHECK(asked.lengths[i] == length && memcmp(asked.keys[i], key, length) == 0);
+        }
+    }
+    asked.next = asked.answered = 0;
+    asked.refuse_at = -EINTR;
+    CHECK_CODE(shk_store_get_each(store, &lookups), -EINTR);
+    asked.next = asked.answered = 0;
+    asked.missing_result = -EAGAIN;
+    CHECK_CODE(shk_store_get_each(store, &lookups), -EAGAIN);
+    CHECK_EQUAL(asked.answered, 1);
+    asked = (struct asked){.count = 1, .no_room = true, .names = {"c0"}};
+    CHECK_CODE(shk_store_get_each(store, &lookups), -ENOMEM);
+    asked = (struct asked){.count = 2, .names = {"c0", ""}};
+    CHECK_CODE(shk_store_get_each(store, &lookups), SHK_E_INVALID);
+    CHECK_EQUAL(asked.next, 2);
+    CHECK_CODE(shk_store_destroy(store), 0);
+    shk_store_close(store);
+}
+
 /* More entries than the store may hold, and a count that says so. */
 static void a_snapshot_believes_no_count(void)
 {
@@ -517,6 +596,7 @@ int main(int argc, char **argv)
         TEST(deleting_counts_what_was_there),
         TEST(a_killed_batch_leaves_its_first_items_done),
         TEST(lookups_of_any_number_agree_with_single_ones),
+        TEST(lookups_without_arrays_answer_in_order),
         TEST(a_snapshot_believes_no_count),
     };
     return TEST_MAIN(argc, argv, tests);
