@@ -179,7 +179,9 @@ def open_somehow(how: str, key: int, timeout: float) -> KeyStore | None:
 # ----------------------------------------------------------------------- one creation
 
 
-def take_part(crowd: Crowd, number: int, how: str, key: int, timeout: float, doom: float) -> None:
+def take_part(
+    crowd: Crowd, number: int, how: str, key: int, timeout: float, doom: float, stops: int
+) -> None:
     """Opens, writes a pair, reports; then checks that the pairs of all others are there."""
     random.seed(os.urandom(8))
     crowd.pass_gate()
@@ -189,10 +191,16 @@ def take_part(crowd: Crowd, number: int, how: str, key: int, timeout: float, doo
     if store is None:
         crowd.answer(f"done {NO_STORE}")
         return
-    if not store.readonly:
-        store.put(f"client-{number}", "server", store.store_id)
+    wrote = not store.readonly
+    if wrote:
+        try:
+            store.put(f"client-{number}", "server", store.store_id)
+        except TimeoutError:
+            if not stops:
+                raise
+            wrote = False  # who has the lock is stopped until this process has ended
     signal.setitimer(signal.ITIMER_REAL, 0)
-    crowd.answer(f"done {store.store_id.hex()} {'-' if store.readonly else number}")
+    crowd.answer(f"done {store.store_id.hex()} {number if wrote else '-'}")
 
 
 def check_one_store(key: int, answers: list[str]) -> None:
@@ -219,7 +227,7 @@ def race(key: int, dice: random.Random, count: int, stops: int) -> Counter[str]:
             timeout = dice.choice([0.005, 0.05, 0.5])
             # Creation takes some hundreds of microseconds.
             doom = dice.choice([0, 0.0003, 0.001])
-            pids.append(members.add(take_part, number, how, key, timeout, doom))
+            pids.append(members.add(take_part, number, how, key, timeout, doom, stops))
         members.open_gate()
         stopped = dice.sample(pids, stops)
         for pid in stopped:
