@@ -1,7 +1,7 @@
 /* pairs.c: what KeyStore does with one pair. */
 #include "keyrecord.h"
 #include "keystore.h"
-#include "../core/wipe.h"
+#include "../core/reading.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -40,25 +40,20 @@ PyObject *keystore_get_key(PyObject *self, PyObject *const *args, Py_ssize_t cou
     if (bind(&get_key_signature, args, count, keywords, a) < 0 ||
         set_key_id(a[3], "key_id", &key_id) < 0 || pair_borrow(a[0], a[1], &pair) < 0)
         return NULL;
-    shk_store *store = keystore_opened(self);
-    unsigned char local[4 * 64], *key = local;
-    size_t room = ((KeyStore *)self)->info.key_size, length = 0;
-    if (store && room > sizeof local && !(key = malloc((room + 63) / 64 * 64))) {
-        PyErr_NoMemory();
-        store = NULL;
-    }
+    const shk_store *store = keystore_opened(self);
     if (store) {
-        int rc = read_key(store, &pair, key_id, key, room, &length);
-        if (rc == 0)
-            result = PyBytes_FromStringAndSize((char *)key, (Py_ssize_t)length);
-        else if (a[2] && (rc == SHK_E_ABSENT || rc == SHK_E_REVOKED || rc == SHK_E_EXPIRED))
+        struct shk__image image;
+        int rc = shk__key_open(store, pair.client.bytes, pair.server.bytes,
+                               key_id < 0 ? NULL : &key_id, &image);
+        if (rc == 0) {
+            result = PyBytes_FromStringAndSize((const char *)shk__image_key(store, image.words),
+                                               (Py_ssize_t)shk__image_key_length(image.words));
+            shk__image_close(store, &image);
+        } else if (a[2] && (rc == SHK_E_ABSENT || rc == SHK_E_REVOKED || rc == SHK_E_EXPIRED))
             result = Py_NewRef(a[2]);
         else
             keystore_raise(self, rc, a[0], a[1]);
-        shk__wipe_lines(key, (length + 63) / 64);
     }
-    if (key != local)
-        free(key);
     pair_close(&pair);
     return result;
 }

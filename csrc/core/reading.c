@@ -1,5 +1,7 @@
 /* reading.c: looking up. Readers go straight to the index, store nothing and wait for
  * nobody; keys pass through a private image that is wiped. */
+#include "reading.h"
+
 #include <errno.h>
 #include <string.h>
 
@@ -38,25 +40,6 @@ static SHK__ALWAYS_INLINE int look_up(const shk_store *store, const struct shk__
     return SHK__LIKELY(rc == 0) ? check_usable(store, image->words) : rc;
 }
 
-/* The key of a usable record, into room for `capacity` bytes. */
-static SHK__ALWAYS_INLINE int read_key(const shk_store *store, const struct shk__query *query,
-                                       void *key_out, size_t capacity, uint32_t *length)
-{
-    struct shk__image image;
-    int rc = shk__image_open_empty(store, &image);
-    if (rc < 0)
-        return rc;
-    rc = look_up(store, query, &image);
-    if (SHK__LIKELY(rc == 0)) {
-        uint32_t size = shk__image_key_length(image.words);
-        rc = give(store, image.words, size, key_out, capacity);
-        if (rc == 0)
-            *length = size;
-    }
-    shk__image_close(store, &image);
-    return rc;
-}
-
 static int read_record(const shk_store *store, const struct shk__query *query,
                        struct shk_record *out, void *key_out, size_t capacity)
 {
@@ -83,20 +66,6 @@ int shk_store_record(const shk_store *store, struct shk_bytes client, struct shk
     struct shk__query query;
     int rc = shk__query_make(store, client, server, &query);
     return rc < 0 ? rc : read_record(store, &query, out, key_out, capacity);
-}
-
-__attribute__((hot)) int shk_store_get_key(const shk_store *store, struct shk_bytes client,
-                                           struct shk_bytes server, void *key_out,
-                                           size_t capacity, size_t *length)
-{
-    struct shk__query query;
-    uint32_t size = 0;
-    int rc = shk__query_make(store, client, server, &query);
-    if (rc == 0)
-        rc = read_key(store, &query, key_out, capacity, &size);
-    if (rc == 0)
-        *length = size;
-    return rc;
 }
 
 /* The pair's record first: it says whether there is a previous key, and where. */
@@ -135,25 +104,58 @@ static int read_by_id(const shk_store *store, const struct shk__query *query, in
                      current.key_id, key_id);
 }
 
+static SHK__ALWAYS_INLINE int open_key(const shk_store *store, struct shk_bytes client,
+                                       struct shk_bytes server, const int32_t *key_id,
+                                       struct shk__image *image)
+{
+    struct shk__query query;
+    struct shk_record record;
+    int rc = shk__query_make(store, client, server, &query);
+    if (rc == 0)
+        rc = shk__image_open_empty(store, image);
+    if (rc < 0)
+        return rc;
+    rc = key_id ? read_by_id(store, &query, *key_id, image->words, &record)
+                : look_up(store, &query, image);
+    if (!SHK__LIKELY(rc == 0))
+        shk__image_close(store, image);
+    return rc;
+}
+
+int shk__key_open(const shk_store *store, struct shk_bytes client, struct shk_bytes server,
+                  const int32_t *key_id, struct shk__image *image)
+{
+    return open_key(store, client, server, key_id, image);
+}
+
+static SHK__ALWAYS_INLINE int get_key(const shk_store *store, struct shk_bytes client,
+                                      struct shk_bytes server, const int32_t *key_id,
+                                      void *key_out, size_t capacity, size_t *length)
+{
+    struct shk__image image;
+    int rc = open_key(store, client, server, key_id, &image);
+    if (rc < 0)
+        return rc;
+    uint32_t size = shk__image_key_length(image.words);
+    rc = give(store, image.words, size, key_out, capacity);
+    if (SHK__LIKELY(rc == 0))
+        *length = size;
+    shk__image_close(store, &image);
+    return rc;
+}
+
+__attribute__((hot)) int shk_store_get_key(const shk_store *store, struct shk_bytes client,
+                                           struct shk_bytes server, void *key_out,
+                                           size_t capacity, size_t *length)
+{
+    return get_key(store, client, server, NULL, key_out, capacity, length);
+}
+
 int shk_store_get_key_by_id(const shk_store *store, struct shk_bytes client,
                             struct shk_bytes server, int32_t key_id, void *key_out, size_t capacity,
                             size_t *length)
 {
-    struct shk__query query;
-    struct shk__image image;
-    struct shk_record record;
-    int rc = shk__query_make(store, client, server, &query);
-    if (rc == 0)
-        rc = shk__image_open_empty(store, &image);
-    if (rc < 0)
-        return rc;
-    rc = read_by_id(store, &query, key_id, image.words, &record);
-    if (rc == 0)
-        rc = give(store, image.words, record.key_length, key_out, capacity);
-    if (rc == 0)
-        *length = record.key_length;
-    shk__image_close(store, &image);
-    return rc;
+    return get_key(store, client, server, &key_id, key_out, capacity, length);
 }
 
 /* ------------------------------------------------------------------- batches -- */
