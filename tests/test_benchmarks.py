@@ -178,7 +178,7 @@ def test_guard_builds_a_reference_for_another_compiler(
         if command[3] == "log":
             return "0123456789abcdef\n"
         assert command[3] == "archive"
-        made = shutil.make_archive(command[5].removesuffix(".tar"), "tar", tmp_path / "tree")
+        made = shutil.make_archive(command[5].removesuffix(".zip"), "zip", tmp_path / "tree")
         assert made == command[5]
         return ""
 

@@ -127,7 +127,7 @@ def count_reference(cc: str, flags: str, counts: Path) -> Counts:
     if not commit:
         raise CountingError(f"{counts} was never committed")
     with tempfile.TemporaryDirectory(prefix="guard-") as folder:
-        archive = Path(folder) / "archive.tar"
+        archive = Path(folder) / "archive.zip"  # for tar, Pythons differ in what they ask
         run(["git", "-C", str(ROOT), "archive", "-o", str(archive), commit, "csrc"])
         shutil.unpack_archive(archive, folder)
         print(f"guard: no counts of this compiler; comparing with commit {commit[:12]} built by it")
