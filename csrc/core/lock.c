@@ -149,8 +149,6 @@ static bool has_been_busy(struct shk__seat *seat, uint64_t now)
 
 static void stand_aside(const struct shk__lock *lock, uint64_t now, uint64_t deadline)
 {
-    if (!has_been_busy(lock->seat, now))
-        return;
     const uint64_t end = deadline - now < TURN ? deadline : now + TURN;
     uint64_t before, after = shk__load(lock->progress);
     do {
@@ -162,6 +160,15 @@ static void stand_aside(const struct shk__lock *lock, uint64_t now, uint64_t dea
     } while (now < end && after - before >= OFTEN);
 }
 
+/* Before a sleep. -EINTR; 1: a signal handler has forked, and this is the child, whose token
+ * `mine` is not. */
+static int run_hook(const struct shk__lock *lock, uint32_t mine)
+{
+    if (shk__hook_run() != 0)
+        return shk__fail(-EINTR, "waiting for the writers' lock");
+    return shk__load(&lock->seat->token_plus_one) != mine;
+}
+
 static int wait_for(struct shk__lock *lock, uint32_t mine, uint64_t timeout)
 {
     uint32_t waiters = 0; /* once asleep, others may have slept with us: keep the bit for them */
@@ -171,7 +178,12 @@ static int wait_for(struct shk__lock *lock, uint32_t mine, uint64_t timeout)
     uint64_t next_test = now + interval;
     bool tell_hook = true;
 
-    stand_aside(lock, now, deadline);
+    if (has_been_busy(lock->seat, now)) {
+        int rc = run_hook(lock, mine);
+        if (rc != 0)
+            return rc < 0 ? rc : shk__lock_acquire(lock, timeout);
+        stand_aside(lock, now, deadline);
+    }
     for (unsigned looks = 0;;) {
         uint32_t seen = shk__load(lock->word);
         if (seen == 0) {
@@ -204,11 +216,9 @@ static int wait_for(struct shk__lock *lock, uint32_t mine, uint64_t timeout)
         }
         if (tell_hook && on_wait.hook) {
             tell_hook = false;
-            if (shk__hook_run() != 0)
-                return shk__fail(-EINTR, "waiting for the writers' lock");
-            /* A signal handler may have forked, and this be the child: `mine` is not its. */
-            if (shk__load(&lock->seat->token_plus_one) != mine)
-                return shk__lock_acquire(lock, timeout);
+            int rc = run_hook(lock, mine);
+            if (rc != 0)
+                return rc < 0 ? rc : shk__lock_acquire(lock, timeout);
             continue;
         }
         if (!(seen & SHK_LOCK_WAITERS)) {

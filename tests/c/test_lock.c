@@ -238,6 +238,7 @@ static void hook_runs_before_sleep_and_after_naps(void)
 struct writer {
     struct shk__lock lock;
     unsigned between;
+    int (*hook)(void *context); /* of the second wait, or NULL */
     uint64_t timeout, waited;
     int rc;
     uint32_t waits, ready, comes, done;
@@ -264,6 +265,7 @@ static void *write_and_wait(void *writer_)
         CHECK_CODE(shk__lock_acquire(&writer->lock, LONG), SHK__FREE);
         shk__lock_release(&writer->lock);
     }
+    shk_thread_on_wait(writer->hook, NULL);
     wait_once(writer);
     return NULL;
 }
@@ -282,9 +284,10 @@ static void hold_a_moment(struct shk__lock *lock, struct writer *writer, uint32_
 enum then { HOLDS_ON, IS_DONE, WRITES_ON };
 
 /* A writer beside another one, who has the lock when it comes, and then does that. */
-static struct writer wait_beside(enum then other_then, unsigned between, uint64_t timeout)
+static struct writer wait_beside(enum then other_then, unsigned between, uint64_t timeout,
+                                 int (*hook)(void *context))
 {
-    struct writer writer = {.lock = open_lock(), .between = between, .timeout = timeout};
+    struct writer writer = {open_lock(), between, hook, timeout, 0, 0, 0, 0, 0, 0};
     struct shk__lock other = open_lock();
     shk__store(&arena->go, 0);
     pthread_t thread = test_thread(write_and_wait, &writer);
@@ -311,7 +314,7 @@ static struct writer wait_beside(enum then other_then, unsigned between, uint64_
 static bool some_wait(enum then other_then, unsigned between, uint64_t least, uint64_t limit)
 {
     for (int i = 0; i < 400; i++) {
-        struct writer writer = wait_beside(other_then, between, LONG);
+        struct writer writer = wait_beside(other_then, between, LONG, NULL);
         CHECK_CODE(writer.rc, SHK__FREE);
         if (writer.waited >= least && writer.waited < limit)
             return true;
@@ -337,12 +340,30 @@ static void writer_that_is_not_busy_leaves_no_turn(void)
     CHECK(some_wait(WRITES_ON, 3, 0, GLANCE));
 }
 
+static int refuse(void *unused)
+{
+    (void)unused;
+    return -1;
+}
+
+/* It is what lets other threads run meanwhile. */
+static void hook_runs_before_a_turn(void)
+{
+    bool at_once = false;
+    set_up();
+    for (int i = 0; i < 400 && !at_once; i++) {
+        struct writer writer = wait_beside(WRITES_ON, MANY, LONG, refuse);
+        at_once = writer.rc == -EINTR && writer.waited < GLANCE;
+    }
+    CHECK(at_once);
+}
+
 static void turn_is_no_longer_than_the_timeout(void)
 {
     set_up();
     unsigned in_time = 0;
     for (int i = 0; i < 40; i++) {
-        struct writer writer = wait_beside(HOLDS_ON, MANY, TURN / 4);
+        struct writer writer = wait_beside(HOLDS_ON, MANY, TURN / 4, NULL);
         CHECK_CODE(writer.rc, SHK_E_TIMEOUT);
         CHECK(writer.waited >= TURN / 4);
         in_time += writer.waited < TURN;
@@ -1100,6 +1121,7 @@ static const struct test tests[] = {
     TEST(busy_writer_leaves_a_turn_to_a_busy_one),
     TEST(busy_writer_glances_and_finds_that_nobody_writes),
     TEST(writer_that_is_not_busy_leaves_no_turn),
+    TEST(hook_runs_before_a_turn),
     TEST(turn_is_no_longer_than_the_timeout),
     TEST(waiter_takes_over_though_another_sets_its_bit),
     TEST(claimer_of_the_dead_owners_token_owns_the_lock),
