@@ -2380,7 +2380,11 @@ class KeyStore(MutableMapping[tuple[_Id, _Id], KeyRecord], Buffer):
 
     @property
     def lock_timeout(self) -> float:
-        """Seconds that a write of this handle waits for the writers' lock; can be set."""
+        """Seconds that a write of this handle waits for the writers' lock; can be set.
+
+        Processes that do nothing but write go by turns of up to 10 ms; one that writes now and
+        then waits for a write or two.
+        """
 
     @lock_timeout.setter
     def lock_timeout(self, seconds: float, /) -> None: ...

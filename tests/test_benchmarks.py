@@ -49,6 +49,23 @@ def test_bench_measures_everything_and_leaves_nothing() -> None:
     assert shared_memory() <= before
 
 
+@pytest.mark.parametrize("operation", ["get", "put", "get_many"])
+def test_loop_repeats_one_operation(operation: str) -> None:
+    pytest.importorskip("lmdb")
+    before = shared_memory()
+    done = subprocess.run(
+        [sys.executable, BENCH.with_name("loop.py"), operation, "50", "--seconds", "0.1"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    number, unit = done.stdout.split()
+    assert float(number) > 0
+    assert unit == "ns"
+    assert shared_memory() <= before
+
+
 @pytest.mark.parametrize("pairs", [100, 30_000])  # mapped anywhere, and at a multiple of 2 MiB
 def test_opening_is_taken_apart(pairs: int, tmp_path: Path) -> None:
     before = shared_memory()

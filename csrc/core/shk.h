@@ -550,7 +550,9 @@ struct shk_stats {
     int32_t last_key_id;
 };
 SHK_API int shk_store_stats(const shk_store *store, struct shk_stats *out);
-/* The lock timeout of this handle; atomic. */
+/* The lock timeout of this handle; atomic. Writers that do nothing but write go by turns of
+ * up to 10 ms, as they would else spend most of their time handing the lock over; one that
+ * writes now and then waits for a write or two. */
 SHK_API void shk_store_set_lock_timeout(shk_store *store, uint64_t timeout);
 SHK_API uint64_t shk_store_lock_timeout(const shk_store *store);
 /* For language bindings. The hook runs on the calling thread, never under the lock,
