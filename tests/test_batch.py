@@ -349,6 +349,32 @@ def iter_and_grow() -> Iterator[tuple[str, str]]:
         pairs["more", "s"] = 2
 
 
+def test_an_iterable_forks_and_the_child_closes_the_store(store: KeyStore) -> None:
+    """In the child nothing keeps it open: what was asked for before has no answer there."""
+    store.put_many(KEYS)
+    pid = os.getpid()
+
+    def pairs(*, more: bool) -> Iterator[tuple[str, str]]:
+        nonlocal pid
+        yield from PAIRS[:5]
+        pid = os.fork()
+        if pid == 0:
+            store.close()
+        if more:
+            yield PAIRS[5]
+
+    for more in (False, True):
+        try:
+            found = store.get_many(pairs(more=more))
+        except ValueError as error:
+            os._exit(str(error) != "the store is closed")
+        finally:
+            if pid == 0:
+                os._exit(2)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        assert found == [KEYS[pair] for pair in PAIRS[: 5 + more]]
+
+
 def test_a_batch_inside_a_batch(store: KeyStore) -> None:
     def nested() -> Iterator[tuple[str, str, bytes]]:
         for i in range(5):

@@ -39,8 +39,9 @@ static int lookups_next(void *context, struct shk_pair *out)
         call_hold(lookups->self); /* from here on other code may run */
     lookups->holds = true;
     rc = due && be_polite() < 0 ? -1 : feed_next(&lookups->feed, fed);
-    if (rc > 0 && !keystore_opened(lookups->self))
-        rc = -1;
+    if (rc >= 0 && !keystore_opened(lookups->self))
+        rc = -1; /* also at the end: pairs wait for their answers, and nothing holds the handle of
+                  * a child that was forked meanwhile */
     if (rc > 0)
         *out = (struct shk_pair){fed->pair.client.bytes, fed->pair.server.bytes};
     return rc;

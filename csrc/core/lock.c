@@ -125,7 +125,9 @@ bool shk__lock_clear_nobody(struct shk__lock *lock)
  * several writes. So writers that do nothing but write go by turns, not by single writes: who
  * has lately taken the lock OFTEN leaves it to the others for as long as they do the same, a
  * turn at most. Who writes now and then never stands aside, and waits for nobody who does: the
- * lock of one who writes all the time is free every other moment. */
+ * lock of one who writes all the time is free every other moment. Nor does who has not much more
+ * time than a turn, nor a thread that meets another one of its own handle, for which it may be
+ * that all the writes were. */
 #define OFTEN 32u
 #define LATELY SHK_MILLISECOND
 #define GLANCE (SHK_MILLISECOND / 20)
@@ -147,29 +149,33 @@ static bool has_been_busy(struct shk__seat *seat, uint64_t now)
     return taken >= OFTEN && elapsed / taken <= LATELY / OFTEN;
 }
 
-static void stand_aside(const struct shk__lock *lock, uint64_t now, uint64_t deadline)
-{
-    const uint64_t end = deadline - now < TURN ? deadline : now + TURN;
-    uint64_t before, after = shk__load(lock->progress);
-    do {
-        before = after;
-        struct timespec t = shk__timespec(end - now < GLANCE ? end - now : GLANCE);
-        nanosleep(&t, NULL);
-        now = shk__monotonic();
-        after = shk__load(lock->progress);
-    } while (now < end && after - before >= OFTEN);
-}
+#define GO_ON 2 /* none of enum shk__acquired */
 
-/* Before a sleep. -EINTR; 1: a signal handler has forked, and this is the child, whose token
- * `mine` is not. */
-static int run_hook(const struct shk__lock *lock, uint32_t mine)
+/* Before a sleep, which the caller of the library may have to prepare for. */
+static int run_hook(struct shk__lock *lock, uint32_t mine, uint64_t timeout)
 {
     if (shk__hook_run() != 0)
         return shk__fail(-EINTR, "waiting for the writers' lock");
-    return shk__load(&lock->seat->token_plus_one) != mine;
+    /* A signal handler may have forked, and this be the child: `mine` is not its. */
+    if (shk__load(&lock->seat->token_plus_one) != mine)
+        return shk__lock_acquire(lock, timeout);
+    return GO_ON;
 }
 
-static int wait_for(struct shk__lock *lock, uint32_t mine, uint64_t timeout)
+/* Until somebody else has had a turn. */
+static void look_on(const uint64_t *progress)
+{
+    const uint64_t end = shk__monotonic() + TURN;
+    uint64_t before, after = shk__load(progress);
+    do {
+        before = after;
+        struct timespec t = shk__timespec(GLANCE);
+        nanosleep(&t, NULL);
+        after = shk__load(progress);
+    } while (shk__monotonic() < end && after - before >= OFTEN);
+}
+
+static int wait_for(struct shk__lock *lock, uint32_t mine, uint32_t owner, uint64_t timeout)
 {
     uint32_t waiters = 0; /* once asleep, others may have slept with us: keep the bit for them */
     uint64_t interval = NAP_FIRST;
@@ -178,11 +184,11 @@ static int wait_for(struct shk__lock *lock, uint32_t mine, uint64_t timeout)
     uint64_t next_test = now + interval;
     bool tell_hook = true;
 
-    if (has_been_busy(lock->seat, now)) {
-        int rc = run_hook(lock, mine);
-        if (rc != 0)
-            return rc < 0 ? rc : shk__lock_acquire(lock, timeout);
-        stand_aside(lock, now, deadline);
+    if (timeout >= 2 * TURN && owner != mine && has_been_busy(lock->seat, now)) {
+        int rc = run_hook(lock, mine, timeout);
+        if (rc != GO_ON)
+            return rc;
+        look_on(lock->progress);
     }
     for (unsigned looks = 0;;) {
         uint32_t seen = shk__load(lock->word);
@@ -216,9 +222,9 @@ static int wait_for(struct shk__lock *lock, uint32_t mine, uint64_t timeout)
         }
         if (tell_hook && on_wait.hook) {
             tell_hook = false;
-            int rc = run_hook(lock, mine);
-            if (rc != 0)
-                return rc < 0 ? rc : shk__lock_acquire(lock, timeout);
+            int rc = run_hook(lock, mine, timeout);
+            if (rc != GO_ON)
+                return rc;
             continue;
         }
         if (!(seen & SHK_LOCK_WAITERS)) {
@@ -246,7 +252,7 @@ int shk__lock_acquire(struct shk__lock *lock, uint64_t timeout)
         count(lock->seat);
         return SHK__FREE;
     }
-    return wait_for(lock, mine, timeout);
+    return wait_for(lock, mine, seen & ~SHK_LOCK_WAITERS, timeout);
 }
 
 void shk__lock_release(struct shk__lock *lock)

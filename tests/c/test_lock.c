@@ -238,7 +238,6 @@ static void hook_runs_before_sleep_and_after_naps(void)
 struct writer {
     struct shk__lock lock;
     unsigned between;
-    int (*hook)(void *context); /* of the second wait, or NULL */
     uint64_t timeout, waited;
     int rc;
     uint32_t waits, ready, comes, done;
@@ -265,7 +264,6 @@ static void *write_and_wait(void *writer_)
         CHECK_CODE(shk__lock_acquire(&writer->lock, LONG), SHK__FREE);
         shk__lock_release(&writer->lock);
     }
-    shk_thread_on_wait(writer->hook, NULL);
     wait_once(writer);
     return NULL;
 }
@@ -284,10 +282,9 @@ static void hold_a_moment(struct shk__lock *lock, struct writer *writer, uint32_
 enum then { HOLDS_ON, IS_DONE, WRITES_ON };
 
 /* A writer beside another one, who has the lock when it comes, and then does that. */
-static struct writer wait_beside(enum then other_then, unsigned between, uint64_t timeout,
-                                 int (*hook)(void *context))
+static struct writer wait_beside(enum then other_then, unsigned between, uint64_t timeout)
 {
-    struct writer writer = {open_lock(), between, hook, timeout, 0, 0, 0, 0, 0, 0};
+    struct writer writer = {.lock = open_lock(), .between = between, .timeout = timeout};
     struct shk__lock other = open_lock();
     shk__store(&arena->go, 0);
     pthread_t thread = test_thread(write_and_wait, &writer);
@@ -314,7 +311,7 @@ static struct writer wait_beside(enum then other_then, unsigned between, uint64_
 static bool some_wait(enum then other_then, unsigned between, uint64_t least, uint64_t limit)
 {
     for (int i = 0; i < 400; i++) {
-        struct writer writer = wait_beside(other_then, between, LONG, NULL);
+        struct writer writer = wait_beside(other_then, between, LONG);
         CHECK_CODE(writer.rc, SHK__FREE);
         if (writer.waited >= least && writer.waited < limit)
             return true;
@@ -340,35 +337,64 @@ static void writer_that_is_not_busy_leaves_no_turn(void)
     CHECK(some_wait(WRITES_ON, 3, 0, GLANCE));
 }
 
-static int refuse(void *unused)
+/* Whoever sleeps tells the hook before, and a waiter sets its bit before its first nap. So where
+ * the bit is not set when the hook runs again, the first sleep was no nap: a turn was left. */
+struct twice {
+    struct shk__lock *owner; /* the second call releases it */
+    unsigned calls;
+    bool left_turn;
+};
+
+static int on_wait_twice(void *twice_)
 {
-    (void)unused;
-    return -1;
+    struct twice *twice = twice_;
+    if (++twice->calls == 2) {
+        twice->left_turn = !(shk__load(&arena->word) & SHK_LOCK_WAITERS);
+        shk__lock_release(twice->owner);
+    }
+    return 0;
 }
 
-/* It is what lets other threads run meanwhile. */
-static void hook_runs_before_a_turn(void)
+/* Of a writer that did nothing but write, and then finds that the owner has the lock. */
+static bool leaves_turn(struct shk__lock *writer, struct shk__lock *owner, uint64_t timeout)
 {
-    unsigned turns = 0;
-    set_up();
-    for (int i = 0; i < 20; i++) {
-        struct writer writer = wait_beside(WRITES_ON, MANY, LONG, refuse);
-        turns += writer.rc == SHK__FREE && writer.waited >= TURN;
+    struct twice twice = {.owner = owner};
+    CHECK_CODE(shk__lock_acquire(owner, LONG), SHK__FREE);
+    CHECK_CODE(shk__lock_acquire(writer, 2 * TURN), SHK_E_TIMEOUT); /* it counts from now on */
+    shk__lock_release(owner);
+    for (unsigned i = 0; i < 100 * MANY; i++) {
+        CHECK_CODE(shk__lock_acquire(writer, LONG), SHK__FREE);
+        shk__lock_release(writer);
     }
-    CHECK(turns < 10);
+    CHECK_CODE(shk__lock_acquire(owner, LONG), SHK__FREE);
+    shk_thread_on_wait(on_wait_twice, &twice);
+    CHECK_CODE(shk__lock_acquire(writer, timeout), SHK__FREE);
+    shk_thread_on_wait(NULL, NULL);
+    shk__lock_release(writer);
+    CHECK_EQUAL(twice.calls, 2);
+    return twice.left_turn;
 }
 
-static void turn_is_no_longer_than_the_timeout(void)
+static void hook_runs_before_a_turn_is_left(void)
 {
     set_up();
-    unsigned in_time = 0;
-    for (int i = 0; i < 40; i++) {
-        struct writer writer = wait_beside(HOLDS_ON, MANY, TURN / 4, NULL);
-        CHECK_CODE(writer.rc, SHK_E_TIMEOUT);
-        CHECK(writer.waited >= TURN / 4);
-        in_time += writer.waited < TURN;
-    }
-    CHECK(in_time > 20);
+    struct shk__lock writer = open_lock(), owner = open_lock();
+    CHECK(leaves_turn(&writer, &owner, LONG));
+}
+
+static void writer_with_little_time_leaves_no_turn(void)
+{
+    set_up();
+    struct shk__lock writer = open_lock(), owner = open_lock();
+    CHECK(!leaves_turn(&writer, &owner, 2 * TURN - 1));
+}
+
+/* A thread that has the lock stands for another one, as the lock can't tell. */
+static void threads_of_one_handle_leave_no_turn(void)
+{
+    set_up();
+    struct shk__lock lock = open_lock();
+    CHECK(!leaves_turn(&lock, &lock, LONG));
 }
 
 /* --------------------------------------------------- takeover from the dead -- */
@@ -1121,8 +1147,9 @@ static const struct test tests[] = {
     TEST(busy_writer_leaves_a_turn_to_a_busy_one),
     TEST(busy_writer_glances_and_finds_that_nobody_writes),
     TEST(writer_that_is_not_busy_leaves_no_turn),
-    TEST(hook_runs_before_a_turn),
-    TEST(turn_is_no_longer_than_the_timeout),
+    TEST(hook_runs_before_a_turn_is_left),
+    TEST(writer_with_little_time_leaves_no_turn),
+    TEST(threads_of_one_handle_leave_no_turn),
     TEST(waiter_takes_over_though_another_sets_its_bit),
     TEST(claimer_of_the_dead_owners_token_owns_the_lock),
     TEST(claimer_owns_the_lock_though_its_bit_flips),
