@@ -14,7 +14,6 @@ struct lookups {
     PyObject *self, *other, *list;
     struct feed feed;
     struct fed fed;
-    bool holds; /* the handle, see call_hold */
 };
 
 /* A long batch holds up neither signals nor other threads. */
@@ -25,7 +24,7 @@ static int be_polite(void)
     return PyErr_CheckSignals();
 }
 
-/* Where it fails, an exception is set. */
+/* Where it fails, an exception is set. Other code that runs may close the store: then it fails. */
 static int lookups_next(void *context, struct shk_pair *out)
 {
     struct lookups *lookups = context;
@@ -35,13 +34,9 @@ static int lookups_next(void *context, struct shk_pair *out)
     if (rc >= 0)
         return rc;
     pair_close(&fed->pair);
-    if (!lookups->holds)
-        call_hold(lookups->self); /* from here on other code may run */
-    lookups->holds = true;
     rc = due && be_polite() < 0 ? -1 : feed_next(&lookups->feed, fed);
     if (rc >= 0 && !keystore_opened(lookups->self))
-        rc = -1; /* also at the end: pairs wait for their answers, and nothing holds the handle of
-                  * a child that was forked meanwhile */
+        rc = -1; /* also at the end: pairs wait for their answers */
     if (rc > 0)
         *out = (struct shk_pair){fed->pair.client.bytes, fed->pair.server.bytes};
     return rc;
@@ -81,8 +76,6 @@ static int look_up_all(struct lookups *lookups)
         if (rc == SHK_E_INVALID) /* the pair that was asked for last */
             (void)feed_blame(lookups->feed.at - 1);
     }
-    if (lookups->holds)
-        call_release(lookups->self);
     return rc;
 }
 

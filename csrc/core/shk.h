@@ -342,7 +342,8 @@ SHK_API int shk_store_get_many(const shk_store *store, const struct shk_pair *pa
  * so does INVALID, of the pair that was asked for last. */
 struct shk_lookups {
     void *context;
-    /* 1: a pair, whose ids are copied at once; 0: there are no more. */
+    /* 1: a pair, whose ids are copied at once; 0: there are no more. Below 0 it may have closed
+     * the store, which is not looked at again. */
     int (*next)(void *context, struct shk_pair *out);
     /* Where a key of `length` bytes goes, at once; NULL ends the call: -ENOMEM. */
     void *(*found)(void *context, size_t length);
