@@ -238,8 +238,7 @@ static void hook_runs_before_sleep_and_after_naps(void)
 struct writer {
     struct shk__lock lock;
     unsigned between;
-    uint64_t timeout, waited;
-    int rc;
+    uint64_t waited;
     uint32_t waits, ready, comes, done;
 };
 
@@ -249,16 +248,17 @@ static void wait_once(struct writer *writer)
     test_await(&arena->go, ++writer->waits);
     test_step(&writer->comes);
     uint64_t start = shk__monotonic();
-    writer->rc = shk__lock_acquire(&writer->lock, writer->timeout);
+    CHECK_CODE(shk__lock_acquire(&writer->lock, LONG), SHK__FREE);
     writer->waited = shk__monotonic() - start;
-    if (writer->rc == SHK__FREE)
-        shk__lock_release(&writer->lock);
+    shk__lock_release(&writer->lock);
     test_step(&writer->done);
 }
 
 static void *write_and_wait(void *writer_)
 {
     struct writer *writer = writer_;
+    CHECK_CODE(shk__lock_acquire(&writer->lock, LONG), SHK__FREE); /* has its token */
+    shk__lock_release(&writer->lock);
     wait_once(writer);
     for (unsigned i = 0; i < writer->between; i++) {
         CHECK_CODE(shk__lock_acquire(&writer->lock, LONG), SHK__FREE);
@@ -279,28 +279,25 @@ static void hold_a_moment(struct shk__lock *lock, struct writer *writer, uint32_
         continue; /* meanwhile the writer finds it taken */
 }
 
-enum then { HOLDS_ON, IS_DONE, WRITES_ON };
+enum then { IS_DONE, WRITES_ON };
 
 /* A writer beside another one, who has the lock when it comes, and then does that. */
-static struct writer wait_beside(enum then other_then, unsigned between, uint64_t timeout)
+static struct writer wait_beside(enum then other_then, unsigned between)
 {
-    struct writer writer = {.lock = open_lock(), .between = between, .timeout = timeout};
+    struct writer writer = {.lock = open_lock(), .between = between};
     struct shk__lock other = open_lock();
     shk__store(&arena->go, 0);
     pthread_t thread = test_thread(write_and_wait, &writer);
     hold_a_moment(&other, &writer, 1);
     shk__lock_release(&other);
     hold_a_moment(&other, &writer, 2);
-    if (other_then != HOLDS_ON)
-        shk__lock_release(&other);
-    while (other_then != IS_DONE && shk__load(&writer.done) < 2) {
+    shk__lock_release(&other);
+    while (other_then == WRITES_ON && shk__load(&writer.done) < 2) {
         shk__store(&arena->progress, arena->progress + 1);
         for (int i = 0; i < 10; i++)
             shk__pause(); /* no write is faster */
     }
     test_join_thread(thread);
-    if (other_then == HOLDS_ON)
-        shk__lock_release(&other);
     shk__lock_close(&other);
     shk__lock_close(&writer.lock);
     return writer;
@@ -311,8 +308,7 @@ static struct writer wait_beside(enum then other_then, unsigned between, uint64_
 static bool some_wait(enum then other_then, unsigned between, uint64_t least, uint64_t limit)
 {
     for (int i = 0; i < 400; i++) {
-        struct writer writer = wait_beside(other_then, between, LONG);
-        CHECK_CODE(writer.rc, SHK__FREE);
+        struct writer writer = wait_beside(other_then, between);
         if (writer.waited >= least && writer.waited < limit)
             return true;
     }
