@@ -51,7 +51,7 @@ static int read_segment(const char *line, struct shk_segment_info *out, unsigned
 {
     unsigned long long size, attached;
     long long attach_time, detach_time, change_time;
-    struct shk_segment_info row;
+    struct shk_segment_info row = {0};
     if (sscanf(line, "%d %d %o %llu %d %d %llu %u %u %u %u %lld %lld %lld %llu %llu", &row.key,
                &row.id, &row.mode, &size, &row.creator_pid, &row.last_pid, &attached, &row.uid,
                &row.gid, &row.cuid, &row.cgid, &attach_time, &detach_time, &change_time, rss,
@@ -69,7 +69,7 @@ static int read_segment(const char *line, struct shk_segment_info *out, unsigned
 static int read_set(const char *line, struct shk_semset_info *out)
 {
     long long operation_time, change_time;
-    struct shk_semset_info row;
+    struct shk_semset_info row = {0};
     if (sscanf(line, "%d %d %o %u %u %u %u %u %lld %lld", &row.key, &row.id, &row.mode,
                &row.count, &row.uid, &row.gid, &row.cuid, &row.cgid, &operation_time,
                &change_time) != 10)
@@ -144,7 +144,7 @@ int shk__proc_msgqueues(struct shk__rows *to)
 static int sum_segment(const char *line, void *context)
 {
     struct shk_usage *sums = context;
-    struct shk_segment_info row;
+    struct shk_segment_info row = {0};
     unsigned long long rss, swap;
     int rc = read_segment(line, &row, &rss, &swap);
     if (rc < 0)
@@ -160,7 +160,7 @@ static int sum_segment(const char *line, void *context)
 static int sum_set(const char *line, void *context)
 {
     struct shk_usage *sums = context;
-    struct shk_semset_info row;
+    struct shk_semset_info row = {0};
     int rc = read_set(line, &row);
     if (rc < 0)
         return rc;
@@ -172,7 +172,7 @@ static int sum_set(const char *line, void *context)
 static int sum_queue(const char *line, void *context)
 {
     struct shk_usage *sums = context;
-    struct shk_msgqueue_info row;
+    struct shk_msgqueue_info row = {0};
     int rc = read_queue(line, &row);
     if (rc < 0)
         return rc;

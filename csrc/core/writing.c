@@ -158,7 +158,7 @@ int shk__put_locked(const shk_store *store, const struct shk__query *query,
                     const struct shk_put *what, uint64_t *words, int32_t *key_id)
 {
     struct shk__current current = {0};
-    int32_t drawn;
+    int32_t drawn = 0;
     int found = shk__current_find_locked(store, query, &current);
     if (found < 0 && found != SHK_E_FULL)
         return found;
