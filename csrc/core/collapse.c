@@ -24,18 +24,13 @@ static uint64_t up(uint64_t size, uint64_t to)
 
 /* ------------------------------------------------------------------ attach -- */
 
-static uintptr_t down(uintptr_t address)
-{
-    return address / GRANULE * GRANULE;
-}
-
 int shk__collapse_map(int id, size_t size, int flags, struct shk_segment_info *info, void **out)
 {
     if (size < 2 * GRANULE)
         return shk_segment_map(id, NULL, flags, info, out);
     /* A place that is free unless another store took it, or much was loaded: shmat refuses one
      * that isn't, and one that is no address at all. */
-    uintptr_t at = down((uintptr_t)&shk__collapse_map - DISTANCE - size);
+    uintptr_t at = ((uintptr_t)&shk__collapse_map - DISTANCE - size) / GRANULE * GRANULE;
     if (shk_segment_map(id, (void *)at, flags, info, out) == 0)
         return 0;
     /* The kernel is asked for room, and its answer rounded: twice the price. If another thread
@@ -45,7 +40,7 @@ int shk__collapse_map(int id, size_t size, int flags, struct shk_segment_info *i
     void *hole = mmap(NULL, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (hole != MAP_FAILED) {
         (void)munmap(hole, room);
-        at = down((uintptr_t)hole + GRANULE - 1);
+        at = up((uintptr_t)hole, GRANULE);
         if (shk_segment_map(id, (void *)at, flags, info, out) == 0)
             return 0;
     }

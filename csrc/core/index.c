@@ -55,7 +55,7 @@ void shk__index_prefetch_slot(const shk_store *store, const struct shk__query *q
     for (unsigned way = 0; way < SHK_WAYS; way++) {
         uint64_t entry = shk__load(&bucket->entries[way]);
         if (shk__entry_tag(entry) == query->tag)
-            shk__slot_prefetch(store, shk__entry_slot(entry));
+            shk__slot_prefetch(store, shk__entry_slot(entry), store->geometry.record_size);
     }
 }
 
@@ -74,12 +74,8 @@ void shk__index_prefetch_key(const shk_store *store, const struct shk__query *qu
 {
     const struct shk_bucket_shm *bucket = shk__bucket(store, query->home);
     for (unsigned ways = ways_with_tag(bucket, query->tag); ways; ways &= ways - 1) {
-        uint32_t slot = shk__entry_slot(shk__load(&bucket->entries[__builtin_ctz(ways)]));
-        if (slot >= store->geometry.slots)
-            continue;
-        const char *line = (const char *)shk__slot(store, slot);
-        for (uint32_t at = 0; at < size && at < 4 * SHK_LINE; at += SHK_LINE)
-            __builtin_prefetch(line + at);
+        uint64_t entry = shk__load(&bucket->entries[__builtin_ctz(ways)]);
+        shk__slot_prefetch(store, shk__entry_slot(entry), size);
     }
 }
 

@@ -26,7 +26,8 @@ static int take_slot(const shk_store *store, const struct shk_journal_shm *j, ui
         return shk__fail(SHK_E_CORRUPT, "the free queue names slot %u of %llu", slot,
                          (unsigned long long)slots);
     if (!fresh)
-        shk__slot_prefetch(store, shk__load(shk__queue_at(store, j->head + AHEAD)));
+        shk__slot_prefetch(store, shk__load(shk__queue_at(store, j->head + AHEAD)),
+                           store->geometry.record_size);
     *out = slot;
     return 0;
 }

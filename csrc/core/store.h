@@ -72,14 +72,14 @@ static inline struct shk_slot_shm *shk__slot(const shk_store *store, uint32_t sl
                                    (uint64_t)slot * store->geometry.record_size);
 }
 
-/* Its first lines, all that a usual record has, come from memory meanwhile. Any number will do:
- * of one that is no slot nothing is fetched. */
-static inline void shk__slot_prefetch(const shk_store *store, uint32_t slot)
+/* Its first `size` bytes come from memory meanwhile, as far as a usual record reaches. Any number
+ * will do: of one that is no slot nothing is fetched. */
+static inline void shk__slot_prefetch(const shk_store *store, uint32_t slot, uint32_t size)
 {
     if (slot >= store->geometry.slots)
         return;
     const char *line = (const char *)shk__slot(store, slot);
-    for (uint32_t at = 0; at < store->geometry.record_size && at < 4 * SHK_LINE; at += SHK_LINE)
+    for (uint32_t at = 0; at < size && at < 4 * SHK_LINE; at += SHK_LINE)
         __builtin_prefetch(line + at);
 }
 
