@@ -1,5 +1,6 @@
 /* module.c: pyshmkey._core, put together. */
 #include "state.h"
+#include "threads.h"
 
 #define STATE_REFERENCES (sizeof(struct module_state) / sizeof(PyObject *))
 
@@ -24,8 +25,15 @@ static void module_free(void *module)
     (void)module_clear(module);
 }
 
+static int lanes_exec(PyObject *module)
+{
+    (void)module;
+    return lanes_setup();
+}
+
 /* The parts of the module, in order: errors first, as the others raise them. */
 static PyModuleDef_Slot slots[] = {
+    {Py_mod_exec, lanes_exec},
     {Py_mod_exec, errors_exec},
     {Py_mod_exec, keys_exec},
     {Py_mod_exec, segmentstat_exec},
@@ -48,6 +56,9 @@ static PyModuleDef_Slot slots[] = {
     {Py_mod_exec, packing_exec},
 #if PY_VERSION_HEX >= 0x030C0000
     {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
+#endif
+#ifdef Py_GIL_DISABLED
+    {Py_mod_gil, Py_MOD_GIL_NOT_USED},
 #endif
     {0, NULL},
 };

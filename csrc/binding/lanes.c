@@ -1,0 +1,110 @@
+/* lanes.c: who is looking something up, where there is no GIL that says so.
+ *
+ * Each thread has a lane, which only it writes. A lane is never freed: a thread that ends leaves
+ * it to the next one, so that whoever goes through the list needs no lock.
+ */
+#include "threads.h"
+
+#ifdef Py_GIL_DISABLED
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <time.h>
+
+_Thread_local struct lane *lane_mine;
+
+static struct lane *lanes; /* grows at its head only */
+static pthread_key_t leaving;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static int setup_error;
+
+static void leave(void *lane)
+{
+    lane_mine = NULL; /* what else the thread does as it ends takes one anew */
+    __atomic_store_n(&((struct lane *)lane)->taken, 0, __ATOMIC_RELEASE);
+}
+
+/* The other threads of the parent, and so their lookups, don't exist in the child. */
+static void after_fork(void)
+{
+    for (struct lane *lane = lanes; lane; lane = lane->next)
+        if (lane != lane_mine) {
+            lane->turns += lane->turns % 2;
+            lane->taken = 0;
+        }
+}
+
+static void setup(void)
+{
+    setup_error = pthread_key_create(&leaving, leave);
+    if (setup_error == 0)
+        setup_error = pthread_atfork(NULL, NULL, after_fork);
+}
+
+int lanes_setup(void)
+{
+    pthread_once(&once, setup);
+    if (setup_error == 0)
+        return 0;
+    errno = setup_error;
+    PyErr_SetFromErrno(PyExc_OSError);
+    return -1;
+}
+
+static bool claim(struct lane *lane)
+{
+    uint32_t free_one = 0;
+    return __atomic_compare_exchange_n(&lane->taken, &free_one, 1, false, __ATOMIC_ACQUIRE,
+                                       __ATOMIC_RELAXED);
+}
+
+int lane_take(void)
+{
+    struct lane *lane = __atomic_load_n(&lanes, __ATOMIC_ACQUIRE);
+    while (lane && !claim(lane))
+        lane = lane->next;
+    if (!lane) {
+        lane = aligned_alloc(_Alignof(struct lane), sizeof *lane);
+        if (!lane) {
+            PyErr_NoMemory();
+            return -1;
+        }
+        *lane = (struct lane){0, __atomic_load_n(&lanes, __ATOMIC_RELAXED), 1};
+        while (!__atomic_compare_exchange_n(&lanes, &lane->next, lane, false, __ATOMIC_RELEASE,
+                                            __ATOMIC_RELAXED))
+            ;
+    }
+    if (pthread_setspecific(leaving, lane) != 0) {
+        leave(lane);
+        PyErr_NoMemory();
+        return -1;
+    }
+    lane_mine = lane;
+    return 0;
+}
+
+/* A thread that looks things up over and over shows other turns each time, so that one look at
+ * another turn is enough. */
+static bool is_in(const struct lane *lane, uint64_t turn)
+{
+    return __atomic_load_n(&lane->turns, __ATOMIC_SEQ_CST) == turn;
+}
+
+void lookups_await(void)
+{
+    /* A lane that is added from here on begins after the store was taken out. */
+    for (struct lane *lane = __atomic_load_n(&lanes, __ATOMIC_SEQ_CST); lane; lane = lane->next) {
+        const uint64_t turn = __atomic_load_n(&lane->turns, __ATOMIC_SEQ_CST);
+        if (turn % 2 == 0 || !is_in(lane, turn))
+            continue;
+        /* It may have lost its core. Detached: it may, before it goes on, wait for a stop of the
+         * world that waits for this thread. */
+        Py_BEGIN_ALLOW_THREADS;
+        while (is_in(lane, turn))
+            nanosleep(&(struct timespec){0, 20000}, NULL);
+        Py_END_ALLOW_THREADS;
+    }
+}
+
+#endif
