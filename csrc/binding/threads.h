@@ -16,9 +16,9 @@
 #include <stdint.h>
 
 #if PY_VERSION_HEX < 0x030D0000
-#define Py_BEGIN_CRITICAL_SECTION(object) {
+#define Py_BEGIN_CRITICAL_SECTION(object) { (void)(object);
 #define Py_END_CRITICAL_SECTION() }
-#define Py_BEGIN_CRITICAL_SECTION2(one, other) {
+#define Py_BEGIN_CRITICAL_SECTION2(one, other) { (void)(one), (void)(other);
 #define Py_END_CRITICAL_SECTION2() }
 #endif
 
