@@ -17,7 +17,6 @@ from typing import Any, Literal
 
 import pytest
 from conftest import Fork, Stores, unchanged, wait_until
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from layout import Image
@@ -36,6 +35,7 @@ from pyshmkey import (
 )
 from pyshmkey._core import Packer, Unpacker
 
+AESGCM = pytest.importorskip("cryptography.hazmat.primitives.ciphers.aead").AESGCM
 CHEAP = export.Scrypt(log2_n=1, p=1, r=1)
 HEADER = 48
 WORDS = "correct horse"
