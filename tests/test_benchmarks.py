@@ -66,19 +66,32 @@ def test_loop_repeats_one_operation(operation: str) -> None:
     assert shared_memory() <= before
 
 
-@pytest.mark.parametrize("pairs", [100, 30_000])  # mapped anywhere, and at a multiple of 2 MiB
-def test_opening_is_taken_apart(pairs: int, tmp_path: Path) -> None:
-    before = shared_memory()
-    program, core = tmp_path / "opening", ROOT / "csrc" / "core"
-    source = GUARD.with_name("opening.c")
+def run_beside_core(source: Path, folder: Path, *arguments: str) -> list[str]:
+    """Builds a program with the library's sources; the lines it prints."""
+    program, core = folder / source.stem, ROOT / "csrc" / "core"
     options = ["-D_GNU_SOURCE", f"-I{core}", "-pthread", "-o", str(program)]
     subprocess.run(["cc", source, *sorted(core.glob("*.c")), *options], check=True)
     done = subprocess.run(
-        [program, str(pairs), "1"], capture_output=True, text=True, timeout=60, check=True
+        [program, *arguments], capture_output=True, text=True, timeout=60, check=True
     )
-    _, *steps, whole = (line.rsplit(maxsplit=2) for line in done.stdout.splitlines())
+    return done.stdout.splitlines()
+
+
+@pytest.mark.parametrize("pairs", [100, 30_000])  # mapped anywhere, and at a multiple of 2 MiB
+def test_opening_is_taken_apart(pairs: int, tmp_path: Path) -> None:
+    before = shared_memory()
+    lines = run_beside_core(GUARD.with_name("opening.c"), tmp_path, str(pairs), "1")
+    _, *steps, whole = (line.rsplit(maxsplit=2) for line in lines)
     assert len(steps) == 7
     assert all(float(us) > 0 for step in [*steps, whole] for us in step[1:])
+    assert shared_memory() <= before
+
+
+def test_a_lookup_beside_its_bare_loads(tmp_path: Path) -> None:
+    before = shared_memory()
+    lines = run_beside_core(GUARD.with_name("floor.c"), tmp_path, "3000", "1")
+    names = [line.rsplit(maxsplit=2)[0] for line in lines]
+    assert names == ["bucket", "and then record", "or both at once", "get"]
     assert shared_memory() <= before
 
 

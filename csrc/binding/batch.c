@@ -14,6 +14,7 @@ struct lookups {
     PyObject *self, *other, *list;
     struct feed feed;
     struct fed fed;
+    bool away; /* between two lookups, or after the last */
 };
 
 /* A long batch holds up neither signals nor other threads. */
@@ -33,10 +34,12 @@ static int lookups_next(void *context, struct shk_pair *out)
     int rc = due ? -1 : feed_lend(&lookups->feed, out);
     if (rc >= 0)
         return rc;
+    lookup_end();
     pair_close(&fed->pair);
     rc = due && be_polite() < 0 ? -1 : feed_next(&lookups->feed, fed);
-    if (rc >= 0 && !keystore_opened(lookups->self))
-        rc = -1; /* also at the end: pairs wait for their answers */
+    lookups->away = rc < 0 || !keystore_lookup(lookups->self);
+    if (lookups->away) /* also at the end: pairs wait for their answers */
+        return -1;
     if (rc > 0)
         *out = (struct shk_pair){fed->pair.client.bytes, fed->pair.server.bytes};
     return rc;
@@ -66,11 +69,13 @@ static int lookups_missing(void *context, int result)
 /* Appends a key or the default for each pair. */
 static int look_up_all(struct lookups *lookups)
 {
-    shk_store *store = keystore_opened(lookups->self);
+    const shk_store *store = keystore_lookup(lookups->self);
     if (!store)
         return -1;
     int rc = shk_store_get_each(store, &(struct shk_lookups){lookups, lookups_next, lookups_found,
                                                              lookups_missing});
+    if (!lookups->away)
+        lookup_end();
     if (rc < 0 && !PyErr_Occurred()) {
         errors_raise(state_of(lookups->self), rc);
         if (rc == SHK_E_INVALID) /* the pair that was asked for last */

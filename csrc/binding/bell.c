@@ -223,10 +223,25 @@ static void bell_unlink(Bell *self)
         sentry_stop(self->store);
 }
 
-static PyObject *bell_arm(PyObject *self_, PyObject *nothing)
+/* Both fields and the store's sentry are touched. The reference outlives the critical section,
+ * in which the bell may give up its own. */
+static PyObject *with_store(PyObject *self, PyObject *(*act)(Bell *))
 {
-    (void)nothing;
-    Bell *self = (Bell *)self_;
+    PyObject *store, *result;
+    GUARD(self);
+    store = Py_XNewRef((PyObject *)((Bell *)self)->store);
+    UNGUARD;
+    if (!store)
+        return act((Bell *)self);
+    GUARD2(self, store);
+    result = act((Bell *)self);
+    UNGUARD2;
+    Py_DECREF(store);
+    return result;
+}
+
+static PyObject *arm(Bell *self)
+{
     if (!self->store)
         return PyErr_Format(PyExc_ValueError, "the bell is closed");
     if (!keystore_opened((PyObject *)self->store) ||
@@ -248,10 +263,14 @@ static PyObject *bell_arm(PyObject *self_, PyObject *nothing)
     return PyLong_FromLong(self->fd);
 }
 
-static PyObject *bell_close(PyObject *self_, PyObject *nothing)
+static PyObject *bell_arm(PyObject *self, PyObject *nothing)
 {
     (void)nothing;
-    Bell *self = (Bell *)self_;
+    return with_store(self, arm);
+}
+
+static PyObject *forget(Bell *self)
+{
     if (self->store) {
         if (bell_is_linked(self))
             bell_unlink(self);
@@ -259,6 +278,12 @@ static PyObject *bell_close(PyObject *self_, PyObject *nothing)
         Py_CLEAR(self->store);
     }
     Py_RETURN_NONE;
+}
+
+static PyObject *bell_close(PyObject *self, PyObject *nothing)
+{
+    (void)nothing;
+    return with_store(self, forget);
 }
 
 static PyObject *bell_new(PyTypeObject *type, PyObject *args, PyObject *keywords)

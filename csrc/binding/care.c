@@ -74,11 +74,8 @@ PyObject *keystore_repair(PyObject *self, PyObject *nothing)
     return rc < 0 ? errors_raise(state_of(self), rc) : reports_repair(state_of(self), &report);
 }
 
-PyObject *keystore_copy_to(PyObject *self, PyObject *target)
+static PyObject *copy_to(PyObject *self, PyObject *target)
 {
-    if (Py_TYPE(target) != Py_TYPE(self))
-        return PyErr_Format(PyExc_TypeError, "copy_to() takes a KeyStore, not %.200s",
-                            Py_TYPE(target)->tp_name);
     shk_store *from = keystore_opened(self), *to = from ? keystore_opened(target) : NULL;
     uint64_t copied;
     struct call call;
@@ -90,4 +87,16 @@ PyObject *keystore_copy_to(PyObject *self, PyObject *target)
     call_end(&call);
     call_release(target);
     return rc < 0 ? errors_raise(state_of(self), rc) : PyLong_FromUnsignedLongLong(copied);
+}
+
+PyObject *keystore_copy_to(PyObject *self, PyObject *target)
+{
+    PyObject *result;
+    if (Py_TYPE(target) != Py_TYPE(self))
+        return PyErr_Format(PyExc_TypeError, "copy_to() takes a KeyStore, not %.200s",
+                            Py_TYPE(target)->tp_name);
+    GUARD2(self, target);
+    result = copy_to(self, target);
+    UNGUARD2;
+    return result;
 }

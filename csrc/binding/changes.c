@@ -108,7 +108,7 @@ void changes_close(PyObject *self_)
     bells_close(self);
     if (!self->store || !self->sleepers)
         return;
-    self->closing = true;
+    keystore_set_closing(self);
     __atomic_store_n(&self->stop, 1, __ATOMIC_SEQ_CST);
     /* No sleeper naps longer than 100 ms: the limit is for what a child inherits whose pid,
      * in a namespace of its own, is its parent's. */

@@ -78,11 +78,12 @@ static int keep_pair(struct drain *drain, struct shk_pair *pair)
 /* Checked before it is copied: a batch without end may begin with an error. */
 static int drain_one(struct drain *drain, PyObject *self, struct shk_item item, bool with_keys)
 {
-    shk_store *store = keystore_opened(self);
+    const shk_store *store = keystore_lookup(self);
     if (!store)
         return -1;
     int rc = with_keys ? shk_store_check_item(store, &item)
                        : shk_store_check_pair(store, &item.pair);
+    lookup_end();
     if (rc < 0) {
         errors_raise(state_of(self), rc);
         return feed_blame((Py_ssize_t)drain->count);

@@ -26,6 +26,13 @@ static PyObject *items_of(PyObject *argument)
     return items;
 }
 
+/* Whether another thread may change a list while its items are looked at. */
+#ifdef Py_GIL_DISABLED
+#define LISTS_CHANGE true
+#else
+#define LISTS_CHANGE false
+#endif
+
 int feed_open(struct feed *feed, PyObject *self, PyObject *argument, bool with_keys)
 {
     *feed = (struct feed){.keyrecord_type = state_of(self)->keyrecord_type, .with_keys = with_keys};
@@ -36,9 +43,12 @@ int feed_open(struct feed *feed, PyObject *self, PyObject *argument, bool with_k
     if (!items && PyErr_Occurred())
         return -1;
     PyObject *source = items ? items : argument;
-    feed->source = PyList_CheckExact(source) || PyTuple_CheckExact(source)
-                       ? Py_NewRef(source)
-                       : PyObject_GetIter(source);
+    if (LISTS_CHANGE && PyList_CheckExact(source))
+        feed->source = PyList_AsTuple(source);
+    else
+        feed->source = PyList_CheckExact(source) || PyTuple_CheckExact(source)
+                           ? Py_NewRef(source)
+                           : PyObject_GetIter(source);
     Py_XDECREF(items);
     return feed->source ? 0 : -1;
 }

@@ -16,19 +16,21 @@ typedef struct {
 
 static PyObject *iterate(PyObject *store, enum kind kind)
 {
-    const shk_store *handle = keystore_opened(store);
-    if (!handle)
-        return NULL;
     PyTypeObject *type = (PyTypeObject *)state_of(store)->iterator_type;
     Iterator *self = (Iterator *)type->tp_alloc(type, 0);
     if (!self)
         return NULL;
     self->store = Py_NewRef(store);
     self->kind = kind;
-    int rc = shk_cursor_open(handle, &self->cursor);
-    if (rc < 0) {
+    const shk_store *handle = keystore_lookup(store);
+    int rc = 0;
+    if (handle) {
+        rc = shk_cursor_open(handle, &self->cursor);
+        lookup_end();
+    }
+    if (!handle || rc < 0) {
         Py_DECREF(self);
-        return errors_raise(state_of(store), rc);
+        return handle ? errors_raise(state_of(store), rc) : NULL;
     }
     return (PyObject *)self;
 }
@@ -63,25 +65,42 @@ static PyObject *element(const Iterator *self, const struct shk_pair *ids)
     return item;
 }
 
+/* The ids of the next pair, copied: another thread may have the one after it before they are
+ * used. 1; 0 at the end; -1 with an exception. */
+static int advance(Iterator *self, char *room, struct shk_pair *ids)
+{
+    const shk_store *store = keystore_lookup(self->store);
+    if (!store)
+        return -1;
+    int rc = shk_cursor_next(self->cursor, ids);
+    lookup_end();
+    if (rc > 0)
+        keystore_keep_ids(ids, room);
+    if (rc < 0) {
+        errors_raise(state_of(self->store), rc);
+        return -1;
+    }
+    if (rc == 0) {
+        shk_cursor_close(self->cursor);
+        self->cursor = NULL;
+    }
+    return rc;
+}
+
 static PyObject *next(PyObject *self_)
 {
     Iterator *self = (Iterator *)self_;
     PyObject *result = NULL;
+    char room[IDS_ROOM];
+    struct shk_pair ids;
     while (self->cursor && !result) {
-        struct shk_pair ids;
-        if (!keystore_opened(self->store))
-            return NULL;
-        int rc = shk_cursor_next(self->cursor, &ids);
-        if (rc < 0)
-            return errors_raise(state_of(self->store), rc);
-        if (rc == 0) {
-            shk_cursor_close(self->cursor);
-            self->cursor = NULL;
-        } else if (!(result = element(self, &ids)) && PyErr_Occurred())
+        int rc = advance(self, room, &ids);
+        if (rc < 0 || (rc > 0 && !(result = element(self, &ids)) && PyErr_Occurred()))
             return NULL;
     }
     return result;
 }
+GUARDED_CALL(PyObject *, next, (PyObject * self), (self))
 
 static void iterator_dealloc(PyObject *self)
 {
@@ -97,7 +116,7 @@ static PyType_Slot iterator_slots[] = {
     {Py_tp_dealloc, iterator_dealloc},
     {Py_tp_traverse, keeper_traverse},
     {Py_tp_iter, PyObject_SelfIter},
-    {Py_tp_iternext, next},
+    {Py_tp_iternext, GUARDED(next)},
     {0, NULL},
 };
 

@@ -12,7 +12,8 @@ static void close_now(KeyStore *self)
 {
     bells_close(self);
     shk_store *store = self->store;
-    self->store = NULL; /* before anything that could run other code */
+    __atomic_store_n(&self->store, NULL, __ATOMIC_SEQ_CST); /* before other code can run */
+    lookups_await();
     shk_cursor_close(self->pop_cursor);
     self->pop_cursor = NULL;
     shk_store_close(store);
@@ -178,7 +179,7 @@ static PyObject *keystore_close(PyObject *self_, PyObject *nothing)
                             place_of(self, room), self->views, self->views == 1 ? "" : "s");
     changes_close(self_);
     if (calls_here(self) > 0)
-        self->closing = true;
+        keystore_set_closing(self);
     else if (self->store)
         close_now(self);
     Py_RETURN_NONE;
@@ -190,9 +191,10 @@ static PyObject *keystore_enter(PyObject *self, PyObject *nothing)
     return keystore_opened(self) ? Py_NewRef(self) : NULL;
 }
 
-static PyObject *keystore_exit(PyObject *self, PyObject *const *args, Py_ssize_t count)
+static PyObject *keystore_exit(PyObject *self, PyObject *const *args, Py_ssize_t count,
+                               PyObject *keywords)
 {
-    (void)args, (void)count;
+    (void)args, (void)count, (void)keywords;
     return keystore_close(self, NULL);
 }
 
@@ -265,7 +267,7 @@ static PyObject *repr(PyObject *self_)
 {
     KeyStore *self = (KeyStore *)self_;
     const char *readonly = self->info.readonly ? " readonly" : "";
-    const char *closed = self->store && !self->closing ? "" : " closed";
+    const char *closed = keystore_peek(self_) ? "" : " closed";
     if (is_in_buffer(self))
         return PyUnicode_FromFormat("<pyshmkey.KeyStore in a buffer of %llu bytes capacity=%llu%s%s>",
                                     (unsigned long long)self->info.segment_size,
@@ -324,7 +326,7 @@ ATTRIBUTE(created_at, PyFloat_FromDouble((double)info->created / 1e9))
 static PyObject *get_closed(PyObject *self, void *closure)
 {
     (void)closure;
-    return PyBool_FromLong(!((KeyStore *)self)->store || ((KeyStore *)self)->closing);
+    return PyBool_FromLong(!keystore_peek(self));
 }
 
 static PyObject *get_memory_locked(PyObject *self, void *closure)
@@ -364,6 +366,12 @@ static int set_lock_timeout(PyObject *self, PyObject *value, void *closure)
     return 0;
 }
 
+GUARDED_GET(get_successor)
+GUARDED_GET(get_memory_locked)
+GUARDED_GET(get_lock_timeout)
+GUARDED_SET(set_lock_timeout)
+GUARDED_GET(keystore_get_revision)
+
 static PyGetSetDef attributes[] = {
     {"id", get_id, NULL, "The segment's id (shmid); None in a buffer.", NULL},
     {"semaphore_id", get_semaphore_id, NULL,
@@ -378,16 +386,16 @@ static PyGetSetDef attributes[] = {
     {"readonly", get_readonly, NULL, "True if this handle can't write.", NULL},
     {"store_id", get_store_id, NULL, "16 random bytes that tell this store from any other.", NULL},
     {"created_at", get_created_at, NULL, "Seconds since the epoch.", NULL},
-    {"successor", get_successor, NULL,
+    {"successor", GUARDED(get_successor), NULL,
      "The segment id of the store that this one moved to, -1 if that is in a buffer, or None.",
      NULL},
     {"closed", get_closed, NULL, "True after close().", NULL},
-    {"memory_locked", get_memory_locked, NULL,
+    {"memory_locked", GUARDED(get_memory_locked), NULL,
      "True if its pages are kept out of swap, at this moment; None in a buffer, whose owner\n"
      "can lock it.", NULL},
-    {"lock_timeout", get_lock_timeout, set_lock_timeout,
+    {"lock_timeout", GUARDED(get_lock_timeout), GUARDED(set_lock_timeout),
      "Seconds that a write of this handle waits for the writers' lock.", NULL},
-    {"revision", keystore_get_revision, NULL, "How many changes there have been.", NULL},
+    {"revision", GUARDED(keystore_get_revision), NULL, "How many changes there have been.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -396,6 +404,34 @@ static PyGetSetDef attributes[] = {
 #define FAST METH_FASTCALL | METH_KEYWORDS
 #define OPENER METH_CLASS | FAST
 #define METHOD(name, flags, doc) {#name, (PyCFunction)(void (*)(void))keystore_##name, flags, doc}
+#define GUARDED_METHOD(name, flags, doc)                                                           \
+    {#name, (PyCFunction)(void (*)(void))GUARDED(keystore_##name), flags, doc}
+
+GUARDED_FAST(keystore_put)
+GUARDED_FAST(keystore_rotate)
+GUARDED_FAST(keystore_revoke)
+GUARDED_FAST(keystore_delete)
+GUARDED_FAST(keystore_touch)
+GUARDED_FAST(keystore_pop)
+GUARDED_FAST(keystore_setdefault)
+GUARDED_FAST(keystore_put_many)
+GUARDED_FAST(keystore_delete_many)
+GUARDED_FAST(keystore_wait)
+GUARDED_FAST(keystore_changes)
+GUARDED_FAST(keystore_watch)
+GUARDED_FAST(keystore_exit)
+GUARDED_PLAIN(keystore_popitem)
+GUARDED_PLAIN(keystore_clear)
+GUARDED_PLAIN(keystore_purge_expired)
+GUARDED_PLAIN(keystore_repair)
+GUARDED_PLAIN(keystore_to_numpy)
+GUARDED_PLAIN(keystore_stats)
+GUARDED_PLAIN(keystore_verify)
+GUARDED_PLAIN(keystore_destroy)
+GUARDED_PLAIN(keystore_close)
+GUARDED_PLAIN(keystore_reduce)
+GUARDED_CALL(int, mapping_assign, (PyObject * self, PyObject *pair, PyObject *value),
+             (self, pair, value))
 
 static PyMethodDef methods[] = {
     METHOD(create, OPENER,
@@ -422,7 +458,7 @@ static PyMethodDef methods[] = {
     METHOD(size_for, OPENER,
            "size_for(capacity, *, id_size=None, key_size=None)\n--\n\n"
            "The bytes that a store of this shape takes."),
-    METHOD(put, FAST,
+    GUARDED_METHOD(put, FAST,
            "put($self, client, server, key, *, key_id=None, status=Status.VALID, ttl=None,\n"
            "    if_absent=False, if_key_id=None)\n--\n\n"
            "Inserts or replaces the pair's record; returns its key id."),
@@ -434,38 +470,38 @@ static PyMethodDef methods[] = {
            "Writes the key to the start of a writable buffer; returns its length."),
     METHOD(record, FAST,
            "record($self, client, server)\n--\n\nThe pair's KeyRecord, whatever its status."),
-    METHOD(rotate, FAST,
+    GUARDED_METHOD(rotate, FAST,
            "rotate($self, client, server, new_key=None, *, if_key_id=None, grace=None)\n--\n\n"
            "A new key (random, of the old length, if not given) under the next key id; returns\n"
            "the new KeyRecord."),
-    METHOD(revoke, FAST,
+    GUARDED_METHOD(revoke, FAST,
            "revoke($self, client, server)\n--\n\nMarks the pair's key as revoked; put revives it."),
-    METHOD(delete, FAST,
+    GUARDED_METHOD(delete, FAST,
            "delete($self, client, server)\n--\n\nRemoves the pair and wipes its key."),
-    METHOD(touch, FAST,
+    GUARDED_METHOD(touch, FAST,
            "touch($self, client, server, *, ttl)\n--\n\nCounts the pair's time to live anew."),
     METHOD(get, FAST,
            "get($self, pair, default=None)\n--\n\nThe pair's unexpired KeyRecord, or the default."),
-    METHOD(pop, FAST,
+    GUARDED_METHOD(pop, FAST,
            "pop($self, pair, default=<unset>)\n--\n\n"
            "Removes the pair; returns the KeyRecord it had, or the default."),
-    METHOD(popitem, METH_NOARGS,
+    GUARDED_METHOD(popitem, METH_NOARGS,
            "popitem($self)\n--\n\nRemoves some pair; returns (pair, KeyRecord)."),
-    METHOD(setdefault, FAST,
+    GUARDED_METHOD(setdefault, FAST,
            "setdefault($self, pair, default)\n--\n\n"
            "The pair's KeyRecord; absent, it is given the key or record first."),
     METHOD(update, METH_O,
            "update($self, other, /)\n--\n\nput_many(other), which returns a count."),
-    METHOD(clear, METH_NOARGS, "clear($self)\n--\n\nRemoves every pair and wipes its key."),
+    GUARDED_METHOD(clear, METH_NOARGS, "clear($self)\n--\n\nRemoves every pair and wipes its key."),
     METHOD(keys, METH_NOARGS, "keys($self)\n--\n\nA view of the unexpired pairs."),
     METHOD(values, METH_NOARGS, "values($self)\n--\n\nA view of the unexpired KeyRecords."),
     METHOD(items, METH_NOARGS,
            "items($self)\n--\n\nA view of the unexpired (pair, KeyRecord)."),
     METHOD(snapshot, METH_NOARGS,
            "snapshot($self)\n--\n\nA dict of all unexpired pairs as they were at one moment."),
-    METHOD(purge_expired, METH_NOARGS,
+    GUARDED_METHOD(purge_expired, METH_NOARGS,
            "purge_expired($self)\n--\n\nWipes and frees every expired record; how many."),
-    METHOD(repair, METH_NOARGS,
+    GUARDED_METHOD(repair, METH_NOARGS,
            "repair($self)\n--\n\nRebuilds the store from its records; see RepairReport."),
     METHOD(copy_to, METH_O,
            "copy_to($self, target, /)\n--\n\n"
@@ -480,35 +516,35 @@ static PyMethodDef methods[] = {
            "get_many($self, pairs, default=None)\n--\n\n"
            "The keys of many pairs, a list; the default where one is absent, revoked or expired.\n"
            "pairs: any iterable of (client, server), a NumPy array included."),
-    METHOD(put_many, FAST,
+    GUARDED_METHOD(put_many, FAST,
            "put_many($self, items)\n--\n\n"
            "Inserts or replaces many records under one lock, all or none; returns how many.\n"
            "items: a mapping from (client, server) to keys or KeyRecords, or an iterable of\n"
            "(client, server, key) or ((client, server), key)."),
-    METHOD(delete_many, FAST,
+    GUARDED_METHOD(delete_many, FAST,
            "delete_many($self, pairs)\n--\n\n"
            "Removes many pairs under one lock and wipes their keys; returns how many there were."),
-    METHOD(to_numpy, METH_NOARGS,
+    GUARDED_METHOD(to_numpy, METH_NOARGS,
            "to_numpy($self)\n--\n\n"
            "All unexpired records as they were at one moment: a copy, as a structured array."),
-    METHOD(wait, FAST,
+    GUARDED_METHOD(wait, FAST,
            "wait($self, since=None, timeout=None)\n--\n\n"
            "Sleeps until the revision is another than since; returns it."),
-    METHOD(changes, FAST, "changes($self, since)\n--\n\nEvery Change after the revision since."),
-    METHOD(watch, FAST,
+    GUARDED_METHOD(changes, FAST, "changes($self, since)\n--\n\nEvery Change after the revision since."),
+    GUARDED_METHOD(watch, FAST,
            "watch($self, since=None)\n--\n\nAn async iterator over each Change from now on."),
-    METHOD(stats, METH_NOARGS, "stats($self)\n--\n\nCounters of the store."),
-    METHOD(verify, METH_NOARGS,
+    GUARDED_METHOD(stats, METH_NOARGS, "stats($self)\n--\n\nCounters of the store."),
+    GUARDED_METHOD(verify, METH_NOARGS,
            "verify($self)\n--\n\nChecks every invariant of the store; see VerifyReport."),
-    METHOD(destroy, METH_NOARGS,
+    GUARDED_METHOD(destroy, METH_NOARGS,
            "destroy($self)\n--\n\nWipes every key and removes the store for all processes."),
-    METHOD(close, METH_NOARGS, "close($self)\n--\n\nDetaches; the store itself stays."),
+    GUARDED_METHOD(close, METH_NOARGS, "close($self)\n--\n\nDetaches; the store itself stays."),
     {"__array__", (PyCFunction)(void (*)(void))keystore_array, FAST,
      "__array__($self, dtype=None, *, copy=None)\n--\n\n"
      "What numpy.asarray(store) is: an array of the view, or the reason why there is none."},
     {"__enter__", keystore_enter, METH_NOARGS, NULL},
-    {"__exit__", (PyCFunction)(void (*)(void))keystore_exit, METH_FASTCALL, NULL},
-    {"__reduce__", keystore_reduce, METH_NOARGS,
+    {"__exit__", (PyCFunction)(void (*)(void))GUARDED(keystore_exit), FAST, NULL},
+    {"__reduce__", GUARDED(keystore_reduce), METH_NOARGS,
      "Pickles id, store id and mode of access; unpickling opens the store anew."},
     {NULL, NULL, 0, NULL},
 };
@@ -531,7 +567,7 @@ static PyType_Slot slots[] = {
     {Py_tp_getset, attributes},
     {Py_mp_length, mapping_length},
     {Py_mp_subscript, mapping_subscript},
-    {Py_mp_ass_subscript, mapping_assign},
+    {Py_mp_ass_subscript, GUARDED(mapping_assign)},
     {Py_sq_contains, mapping_contains},
     {Py_tp_iter, keystore_iterate},
     {Py_tp_richcompare, mapping_compare},

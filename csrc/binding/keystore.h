@@ -7,6 +7,10 @@
  * Reads keep the GIL: they wait for nobody. A write keeps it too until it would
  * sleep for the lock; then the hook lets go of the GIL, and takes it back only
  * after the call has released the lock.
+ *
+ * Without the GIL every method but a lookup runs in the handle's critical section (threads.h),
+ * and "without the GIL" reads "outside of it". Lookups run beside each other and beside it; the
+ * two fields they look at are read and written as atomics.
  */
 #ifndef PYSHMKEY_KEYSTORE_H
 #define PYSHMKEY_KEYSTORE_H
@@ -14,6 +18,7 @@
 #include "args.h"
 #include "bind.h"
 #include "errors.h"
+#include "threads.h"
 
 typedef struct {
     PyObject_HEAD
@@ -50,15 +55,40 @@ int keystore_register(PyObject *type, const char *name);
 PyObject *keystore_wrap(PyTypeObject *type, shk_store *store, const uid_t *trust, size_t count)
     __attribute__((hot));
 
-/* The handle, or NULL with ValueError set. To be asked after the arguments were converted,
- * which may run any code. */
-static inline shk_store *keystore_opened(PyObject *self)
+static inline void keystore_set_closing(KeyStore *self)
+{
+    __atomic_store_n(&self->closing, true, __ATOMIC_RELAXED);
+}
+
+/* The handle, or NULL: it is closed, or will be when the last call ends. */
+static inline shk_store *keystore_peek(PyObject *self)
 {
     KeyStore *keystore = (KeyStore *)self;
-    if (keystore->store && !keystore->closing)
-        return keystore->store;
-    PyErr_SetString(PyExc_ValueError, "the store is closed");
-    return NULL;
+    shk_store *store = __atomic_load_n(&keystore->store, __ATOMIC_SEQ_CST); /* see lookup_begin */
+    return __atomic_load_n(&keystore->closing, __ATOMIC_RELAXED) ? NULL : store;
+}
+
+/* The handle, or NULL with ValueError set. To be asked after the arguments were converted,
+ * which may run any code. In the critical section only. */
+static inline shk_store *keystore_opened(PyObject *self)
+{
+    shk_store *store = keystore_peek(self);
+    if (!store)
+        PyErr_SetString(PyExc_ValueError, "the store is closed");
+    return store;
+}
+
+/* The same for a lookup, which lookup_end() ends unless this was NULL. */
+static inline shk_store *keystore_lookup(PyObject *self)
+{
+    if (!lookup_begin())
+        return NULL;
+    shk_store *store = keystore_peek(self);
+    if (!store) {
+        lookup_end();
+        PyErr_SetString(PyExc_ValueError, "the store is closed");
+    }
+    return store;
 }
 
 /* One call into the library; begin and end enclose it on one thread. */
@@ -96,6 +126,13 @@ static inline int pair_borrow(PyObject *client, PyObject *server, struct pair *o
         return -1;
     }
     return 0;
+}
+/* Ids that a cursor lends, copied to room. */
+#define IDS_ROOM ((size_t)2 * SHK_ID_SIZE_MAX)
+static inline void keystore_keep_ids(struct shk_pair *ids, char *room)
+{
+    ids->client.data = memcpy(room, ids->client.data, ids->client.size);
+    ids->server.data = memcpy(room + SHK_ID_SIZE_MAX, ids->server.data, ids->server.size);
 }
 /* Raises; a missing pair is named by the arguments themselves, as a dict would. */
 PyObject *keystore_raise(PyObject *self, int rc, PyObject *client, PyObject *server);

@@ -25,14 +25,29 @@ static void leave(void *lane)
     __atomic_store_n(&((struct lane *)lane)->taken, 0, __ATOMIC_RELEASE);
 }
 
-/* The other threads of the parent, and so their lookups, don't exist in the child. */
+static bool is_mine(const PyObject *object)
+{
+    for (int i = 0; lane_mine && i < NOTES; i++)
+        if (lane_mine->notes[i] == object)
+            return true;
+    return false;
+}
+
+/* The other threads of the parent don't exist in the child, nor their lookups, and nobody unlocks
+ * what they were handed. What the forking thread itself guards, further out, it holds. */
 static void after_fork(void)
 {
-    for (struct lane *lane = lanes; lane; lane = lane->next)
-        if (lane != lane_mine) {
-            lane->turns += lane->turns % 2;
-            lane->taken = 0;
+    for (struct lane *lane = lanes; lane; lane = lane->next) {
+        if (lane == lane_mine)
+            continue;
+        for (int i = 0; i < NOTES; i++) {
+            if (lane->notes[i] && !is_mine(lane->notes[i]))
+                lane->notes[i]->ob_mutex = (PyMutex){0};
+            lane->notes[i] = NULL;
         }
+        lane->turns += lane->turns % 2;
+        lane->taken = 0;
+    }
 }
 
 static void setup(void)
@@ -59,29 +74,26 @@ static bool claim(struct lane *lane)
                                        __ATOMIC_RELAXED);
 }
 
-int lane_take(void)
+bool lane_take(void)
 {
     struct lane *lane = __atomic_load_n(&lanes, __ATOMIC_ACQUIRE);
     while (lane && !claim(lane))
         lane = lane->next;
     if (!lane) {
         lane = aligned_alloc(_Alignof(struct lane), sizeof *lane);
-        if (!lane) {
-            PyErr_NoMemory();
-            return -1;
-        }
-        *lane = (struct lane){0, __atomic_load_n(&lanes, __ATOMIC_RELAXED), 1};
+        if (!lane)
+            return false;
+        *lane = (struct lane){.next = __atomic_load_n(&lanes, __ATOMIC_RELAXED), .taken = 1};
         while (!__atomic_compare_exchange_n(&lanes, &lane->next, lane, false, __ATOMIC_RELEASE,
                                             __ATOMIC_RELAXED))
             ;
     }
     if (pthread_setspecific(leaving, lane) != 0) {
         leave(lane);
-        PyErr_NoMemory();
-        return -1;
+        return false;
     }
     lane_mine = lane;
-    return 0;
+    return true;
 }
 
 /* A thread that looks things up over and over shows other turns each time, so that one look at

@@ -82,26 +82,31 @@ int mapping_contains(PyObject *self, PyObject *pair_)
     struct shk_record about;
     if (split(pair_, &client, &server) < 0 || pair_open(client, server, &pair) < 0)
         return -1;
-    const shk_store *store = keystore_opened(self);
-    int rc = !store ? -1
-                    : shk_store_record(store, pair.client.bytes, pair.server.bytes, &about, NULL, 0);
+    const shk_store *store = keystore_lookup(self);
+    int rc = 0;
+    if (store) {
+        rc = shk_store_record(store, pair.client.bytes, pair.server.bytes, &about, NULL, 0);
+        lookup_end();
+    }
     pair_close(&pair);
+    if (!store)
+        return -1;
     if (rc == 0)
         return !keyrecord_expired(&about);
-    if (store && rc == SHK_E_ABSENT)
+    if (rc == SHK_E_ABSENT)
         return 0;
-    if (store)
-        errors_raise(state_of(self), rc);
+    errors_raise(state_of(self), rc);
     return -1;
 }
 
 Py_ssize_t mapping_length(PyObject *self)
 {
-    shk_store *store = keystore_opened(self);
+    const shk_store *store = keystore_lookup(self);
     struct shk_stats stats;
     if (!store)
         return -1;
     int rc = shk_store_stats(store, &stats);
+    lookup_end();
     if (rc < 0) {
         errors_raise(state_of(self), rc);
         return -1;
@@ -259,12 +264,8 @@ static int next_to_pop(KeyStore *self, const shk_store *store, char *room, struc
         int rc = self->pop_cursor ? 0 : shk_cursor_open(store, &self->pop_cursor);
         if (rc == 0)
             rc = shk_cursor_next(self->pop_cursor, out);
-        if (rc > 0) {
-            memcpy(room, out->client.data, out->client.size);
-            memcpy(room + SHK_ID_SIZE_MAX, out->server.data, out->server.size);
-            out->client.data = room;
-            out->server.data = room + SHK_ID_SIZE_MAX;
-        }
+        if (rc > 0)
+            keystore_keep_ids(out, room);
         if (rc != 0)
             return rc;
         shk_cursor_close(self->pop_cursor);
@@ -277,7 +278,7 @@ static int next_to_pop(KeyStore *self, const shk_store *store, char *room, struc
 PyObject *keystore_popitem(PyObject *self, PyObject *nothing)
 {
     (void)nothing;
-    char room[2 * SHK_ID_SIZE_MAX];
+    char room[IDS_ROOM];
     struct shk_pair ids;
     PyObject *record;
     int rc, passes = 0;
@@ -344,9 +345,8 @@ static PyObject *dict_of(PyObject *self, const shk_snapshot *snapshot)
     return dict;
 }
 
-PyObject *keystore_snapshot(PyObject *self, PyObject *nothing)
+static PyObject *snapshot(PyObject *self)
 {
-    (void)nothing;
     shk_store *store = keystore_opened(self);
     shk_snapshot *snapshot;
     struct call call;
@@ -359,6 +359,16 @@ PyObject *keystore_snapshot(PyObject *self, PyObject *nothing)
         return errors_raise(state_of(self), rc);
     PyObject *dict = PyErr_Occurred() ? NULL : dict_of(self, snapshot);
     shk_snapshot_free(snapshot);
+    return dict;
+}
+
+PyObject *keystore_snapshot(PyObject *self, PyObject *nothing)
+{
+    (void)nothing;
+    PyObject *dict;
+    GUARD(self);
+    dict = snapshot(self);
+    UNGUARD;
     return dict;
 }
 

@@ -49,14 +49,8 @@ static bool is_sound(const shk_store *store, const shk_snapshot *snapshot)
     return good;
 }
 
-static PyObject *packer_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
+static PyObject *pack(PyTypeObject *type, struct module_state *state, PyObject *keystore)
 {
-    PyObject *keystore;
-    static char *names[] = {"store", NULL};
-    struct module_state *state = PyType_GetModuleState(type);
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "O!:Packer", names, state->keystore_type,
-                                     &keystore))
-        return NULL;
     shk_store *store = keystore_opened(keystore);
     Packer *self = store ? (Packer *)type->tp_alloc(type, 0) : NULL;
     struct shk_stats stats;
@@ -79,6 +73,21 @@ static PyObject *packer_new(PyTypeObject *type, PyObject *args, PyObject *keywor
     self->count = shk_snapshot_count(self->snapshot);
     self->last_key_id = stats.last_key_id;
     return (PyObject *)self;
+}
+
+static PyObject *packer_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
+{
+    PyObject *keystore;
+    static char *names[] = {"store", NULL};
+    struct module_state *state = PyType_GetModuleState(type);
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "O!:Packer", names, state->keystore_type,
+                                     &keystore))
+        return NULL;
+    PyObject *packer;
+    GUARD(keystore);
+    packer = pack(type, state, keystore);
+    UNGUARD;
+    return packer;
 }
 
 static PyObject *packer_close(PyObject *self_, PyObject *nothing)
@@ -170,18 +179,22 @@ static PyObject *packer_get_last_key_id(PyObject *self, void *closure)
     return PyLong_FromLong(((Packer *)self)->last_key_id);
 }
 
+GUARDED_PLAIN(packer_pack_into)
+GUARDED_PLAIN(packer_close)
+GUARDED_GET(packer_get_packed)
+
 static PyGetSetDef packer_attributes[] = {
     {"count", packer_get_count, NULL, "How many records there are.", NULL},
-    {"packed", packer_get_packed, NULL, "How many of them were packed.", NULL},
+    {"packed", GUARDED(packer_get_packed), NULL, "How many of them were packed.", NULL},
     {"last_key_id", packer_get_last_key_id, NULL, "The store's counter of key ids.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
 static PyMethodDef packer_methods[] = {
-    {"pack_into", packer_pack_into, METH_O,
+    {"pack_into", GUARDED(packer_pack_into), METH_O,
      "pack_into($self, buffer, /)\n--\n\n"
      "Writes as many of the next records as fit; returns the bytes used, 0 at the end."},
-    {"close", packer_close, METH_NOARGS, "close($self)\n--\n\nWipes the records."},
+    {"close", GUARDED(packer_close), METH_NOARGS, "close($self)\n--\n\nWipes the records."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -311,12 +324,8 @@ static PyObject *unpacker_unpack(PyObject *self, PyObject *argument)
     Py_RETURN_NONE;
 }
 
-static PyObject *unpacker_put(PyObject *self_, PyObject *argument)
+static PyObject *put_all(Unpacker *self, int32_t last_key_id)
 {
-    Unpacker *self = (Unpacker *)self_;
-    long long last_key_id;
-    if (args_integer(argument, "last_key_id", 0, INT32_MAX, &last_key_id) < 0)
-        return NULL;
     shk_store *store = keystore_opened(self->store);
     if (!store)
         return NULL;
@@ -325,11 +334,23 @@ static PyObject *unpacker_put(PyObject *self_, PyObject *argument)
     uint64_t written = 0;
     struct call call;
     call_begin_without_gil(&call, self->store);
-    int rc = shk_store_import(store, drain.items, drain.count, self->present,
-                              (int32_t)last_key_id, &written);
+    int rc = shk_store_import(store, drain.items, drain.count, self->present, last_key_id,
+                              &written);
     call_end(&call);
     drain_close(&drain);
     return rc < 0 ? errors_raise(state_of(self->store), rc) : PyLong_FromUnsignedLongLong(written);
+}
+
+static PyObject *unpacker_put(PyObject *self, PyObject *argument)
+{
+    PyObject *store = ((Unpacker *)self)->store, *result;
+    long long last_key_id;
+    if (args_integer(argument, "last_key_id", 0, INT32_MAX, &last_key_id) < 0)
+        return NULL;
+    GUARD2((PyObject *)self, store);
+    result = put_all((Unpacker *)self, (int32_t)last_key_id);
+    UNGUARD2;
+    return result;
 }
 
 static PyObject *unpacker_get_count(PyObject *self, void *closure)
@@ -338,19 +359,24 @@ static PyObject *unpacker_get_count(PyObject *self, void *closure)
     return PyLong_FromSize_t(((Unpacker *)self)->count);
 }
 
+GUARDED_PLAIN(unpacker_unpack)
+GUARDED_PLAIN(unpacker_close)
+GUARDED_GET(unpacker_get_count)
+
 static PyGetSetDef unpacker_attributes[] = {
-    {"count", unpacker_get_count, NULL, "How many records there were, expired ones too.", NULL},
+    {"count", GUARDED(unpacker_get_count), NULL,
+     "How many records there were, expired ones too.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
 static PyMethodDef unpacker_methods[] = {
-    {"unpack", unpacker_unpack, METH_O,
+    {"unpack", GUARDED(unpacker_unpack), METH_O,
      "unpack($self, buffer, /)\n--\n\n"
      "Copies the records in the buffer and checks them against the store."},
     {"put", unpacker_put, METH_O,
      "put($self, last_key_id, /)\n--\n\n"
      "Puts all of them under one lock, or none; returns how many."},
-    {"close", unpacker_close, METH_NOARGS, "close($self)\n--\n\nWipes the records."},
+    {"close", GUARDED(unpacker_close), METH_NOARGS, "close($self)\n--\n\nWipes the records."},
     {NULL, NULL, 0, NULL},
 };
 

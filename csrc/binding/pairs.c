@@ -40,7 +40,7 @@ PyObject *keystore_get_key(PyObject *self, PyObject *const *args, Py_ssize_t cou
     if (bind(&get_key_signature, args, count, keywords, a) < 0 ||
         set_key_id(a[3], "key_id", &key_id) < 0 || pair_borrow(a[0], a[1], &pair) < 0)
         return NULL;
-    const shk_store *store = keystore_opened(self);
+    const shk_store *store = keystore_lookup(self);
     if (store) {
         struct shk__image image;
         int rc = shk__key_open(store, pair.client.bytes, pair.server.bytes,
@@ -49,7 +49,11 @@ PyObject *keystore_get_key(PyObject *self, PyObject *const *args, Py_ssize_t cou
             result = PyBytes_FromStringAndSize((const char *)shk__image_key(store, image.words),
                                                (Py_ssize_t)shk__image_key_length(image.words));
             shk__image_close(store, &image);
-        } else if (a[2] && (rc == SHK_E_ABSENT || rc == SHK_E_REVOKED || rc == SHK_E_EXPIRED))
+        }
+        lookup_end();
+        if (rc == 0)
+            ;
+        else if (a[2] && (rc == SHK_E_ABSENT || rc == SHK_E_REVOKED || rc == SHK_E_EXPIRED))
             result = Py_NewRef(a[2]);
         else
             keystore_raise(self, rc, a[0], a[1]);
@@ -71,11 +75,13 @@ PyObject *keystore_get_key_into(PyObject *self, PyObject *const *args, Py_ssize_
         set_key_id(a[3], "key_id", &key_id) < 0 || pair_borrow(a[0], a[1], &pair) < 0)
         return NULL;
     if (PyObject_GetBuffer(a[2], &buffer, PyBUF_WRITABLE) == 0) {
-        shk_store *store = keystore_opened(self);
-        size_t length;
-        int rc = store ? read_key(store, &pair, key_id, buffer.buf, (size_t)buffer.len, &length) : 0;
-        if (store)
+        const shk_store *store = keystore_lookup(self);
+        if (store) {
+            size_t length;
+            int rc = read_key(store, &pair, key_id, buffer.buf, (size_t)buffer.len, &length);
+            lookup_end();
             result = rc == 0 ? PyLong_FromSize_t(length) : keystore_raise(self, rc, a[0], a[1]);
+        }
         PyBuffer_Release(&buffer);
     }
     pair_close(&pair);
@@ -85,13 +91,16 @@ PyObject *keystore_get_key_into(PyObject *self, PyObject *const *args, Py_ssize_
 PyObject *record_of(PyObject *self, const struct shk_pair *ids, int *code)
 {
     *code = 0;
-    const shk_store *store = keystore_opened(self);
     uint32_t room = ((KeyStore *)self)->info.key_size;
-    PyObject *record = store ? keyrecord_new(state_of(self), room) : NULL;
-    if (!record)
+    PyObject *record = keyrecord_new(state_of(self), room);
+    const shk_store *store = record ? keystore_lookup(self) : NULL;
+    if (!store) {
+        Py_XDECREF(record);
         return NULL;
+    }
     *code = shk_store_record(store, ids->client, ids->server, keyrecord_about(record),
                              keyrecord_key(record), room);
+    lookup_end();
     if (*code < 0 || keyrecord_set_ids(record, ids->client, ids->server) < 0)
         Py_CLEAR(record);
     return record;

@@ -5,6 +5,10 @@
  * (PEP 703): so whatever holds for the fields of one object under the GIL holds here too. Lookups
  * take no lock; they stand between lookup_begin and lookup_end instead, and who unmaps a store
  * waits in lookups_await for those that began before.
+ *
+ * os.fork stops all other threads where they hold no critical section, but for one that is just
+ * being handed one: its lock would stay locked in the child for ever. So each thread notes whose
+ * it asks for, and the child unlocks what its parent's other threads had noted.
  */
 #ifndef PYSHMKEY_THREADS_H
 #define PYSHMKEY_THREADS_H
@@ -15,32 +19,63 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#if PY_VERSION_HEX < 0x030D0000
-#define Py_BEGIN_CRITICAL_SECTION(object) {
-#define Py_END_CRITICAL_SECTION() }
-#define Py_BEGIN_CRITICAL_SECTION2(one, other) {
-#define Py_END_CRITICAL_SECTION2() }
-#endif
-
 #ifdef Py_GIL_DISABLED
 
-/* A thread's own: odd while it looks something up. */
+#define NOTES 8 /* of guards within guards; more are not noted */
+
+/* A thread's own. */
 struct lane {
-    uint64_t turns;
+    uint64_t turns; /* odd while it looks something up */
     struct lane *next;
     uint32_t taken;
+    PyObject *notes[NOTES];
 } __attribute__((aligned(64)));
 
 extern _Thread_local struct lane *lane_mine;
-int lane_take(void);
+bool lane_take(void);
 int lanes_setup(void);
+
+static inline void lane_replace_note(PyObject *old, PyObject *new)
+{
+    if (!lane_mine && !lane_take())
+        return; /* no memory: a child may find this object locked */
+    for (int i = 0; i < NOTES; i++)
+        if (lane_mine->notes[i] == old) {
+            lane_mine->notes[i] = new;
+            break;
+        }
+}
+
+/* Around statements that touch the fields of an object, or of two. */
+#define GUARD(object)                                                                              \
+    {                                                                                              \
+        PyObject *const guarded = (object);                                                        \
+        lane_replace_note(NULL, guarded);                                                          \
+        Py_BEGIN_CRITICAL_SECTION(guarded)
+#define UNGUARD                                                                                    \
+        Py_END_CRITICAL_SECTION();                                                                 \
+        lane_replace_note(guarded, NULL);                                                          \
+    }
+#define GUARD2(one, other)                                                                         \
+    {                                                                                              \
+        PyObject *const guarded = (one), *const guarded2 = (other);                                \
+        lane_replace_note(NULL, guarded);                                                          \
+        lane_replace_note(NULL, guarded2);                                                         \
+        Py_BEGIN_CRITICAL_SECTION2(guarded, guarded2)
+#define UNGUARD2                                                                                   \
+        Py_END_CRITICAL_SECTION2();                                                                \
+        lane_replace_note(guarded2, NULL);                                                         \
+        lane_replace_note(guarded, NULL);                                                          \
+    }
 
 /* False with MemoryError. What follows, up to lookup_end, must call nothing of Python's that
  * could run other code or wait. */
 static inline bool lookup_begin(void)
 {
-    if (!lane_mine && lane_take() < 0)
+    if (!lane_mine && !lane_take()) {
+        PyErr_NoMemory();
         return false;
+    }
     /* Before every load of what the object holds; pairs with lookups_await. */
     (void)__atomic_exchange_n(&lane_mine->turns, lane_mine->turns + 1, __ATOMIC_SEQ_CST);
     return true;
@@ -61,9 +96,9 @@ void lookups_await(void);
     static result_type function##_guarded parameters                                               \
     {                                                                                              \
         result_type result;                                                                        \
-        Py_BEGIN_CRITICAL_SECTION(self);                                                           \
+        GUARD(self);                                                                               \
         result = function arguments;                                                               \
-        Py_END_CRITICAL_SECTION();                                                                 \
+        UNGUARD;                                                                                   \
         return result;                                                                             \
     }
 
@@ -84,6 +119,14 @@ static inline void lookups_await(void)
 {
 }
 
+#define GUARD(object)                                                                              \
+    {                                                                                              \
+        (void)(object)
+#define UNGUARD }
+#define GUARD2(one, other)                                                                         \
+    {                                                                                              \
+        (void)(one), (void)(other)
+#define UNGUARD2 }
 #define GUARDED(function) function
 #define GUARDED_CALL(result_type, function, parameters, arguments)
 

@@ -26,7 +26,7 @@ static void describe(const struct shk_info *info, char *out, size_t size)
                    info->times_offset - key_end, info->record_size - info->times_offset - 16);
 }
 
-int keystore_getbuffer(PyObject *self_, Py_buffer *view, int flags)
+static int export_slots(PyObject *self_, Py_buffer *view, int flags)
 {
     KeyStore *self = (KeyStore *)self_;
     const void *slots;
@@ -68,10 +68,21 @@ int keystore_getbuffer(PyObject *self_, Py_buffer *view, int flags)
     return 0;
 }
 
+int keystore_getbuffer(PyObject *self, Py_buffer *view, int flags)
+{
+    int rc;
+    GUARD(self);
+    rc = export_slots(self, view, flags);
+    UNGUARD;
+    return rc;
+}
+
 void keystore_releasebuffer(PyObject *self, Py_buffer *view)
 {
     PyMem_Free(view->internal);
+    GUARD(self);
     ((KeyStore *)self)->views--;
+    UNGUARD;
 }
 
 static bool is_store(PyObject *object)
