@@ -119,6 +119,7 @@ def test_every_command(
     fork: Fork,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    pytest.importorskip("cryptography")
     monkeypatch.setattr(export, "COST", export.Scrypt(log2_n=1, p=1, r=1))
     (tmp_path / "words").write_text("a passphrase\n")
     store.export_to(tmp_path / "keys", "a passphrase")

@@ -18,6 +18,7 @@ from conftest import CHILD_SECONDS, Stores
 
 from pyshmkey import KeyStore, StoreBusyError, export
 
+pytest.importorskip("cryptography")
 WORDS = "correct horse"
 
 

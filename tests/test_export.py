@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from conftest import Fork, Stores, unchanged, wait_until
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from conftest import Fork, Stores, touched, unchanged, wait_until
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from layout import Image
@@ -36,8 +35,10 @@ from pyshmkey import (
 )
 from pyshmkey._core import Packer, Unpacker
 
+AESGCM = pytest.importorskip("cryptography.hazmat.primitives.ciphers.aead").AESGCM
 CHEAP = export.Scrypt(log2_n=1, p=1, r=1)
 HEADER = 48
+PART = 1 << 22
 WORDS = "correct horse"
 Pair = tuple[str, str]
 
@@ -900,13 +901,11 @@ def image_has(pid: int, secret: bytes) -> list[str]:
             if "w" not in rights or "/SYSV" in line:
                 continue
             low, high = (int(text, 16) for text in span.split("-"))
-            # With what overlaps: a secret may cross two reads.
-            while low < high:
-                memory.seek(low)
-                part = memory.read(min(high - low, 1 << 24))
-                if secret in part:
+            for at in touched(pid, low, high, PART):
+                memory.seek(at)
+                # With what overlaps: a secret may cross two parts.
+                if secret in memory.read(min(high - at, PART + len(secret))):
                     found.append(line)
-                low += max(len(part) - len(secret), 1) if len(part) == 1 << 24 else high - low
     return found
 
 

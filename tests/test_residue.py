@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 import residue
-from conftest import Stores
+from conftest import Stores, touched
 from residue import PAIR, Places
 
 from pyshmkey import KeyStore
@@ -96,7 +96,7 @@ def search(process: Standing, secret: bytes) -> list[Copy]:
             mapping = line.split(maxsplit=5)[-1]
             if "r" not in line.split()[1] or "/SYSV" in line or mapping in ("[vvar]", "[vsyscall]"):
                 continue
-            for at in range(start, end, PART):
+            for at in touched(process.pid, start, end, PART):
                 with contextlib.suppress(OSError):  # pages that can't be had: [vvar] by any name
                     memory.seek(at)
                     part = memory.read(min(PART + PIECE - 1, end - at))
