@@ -647,6 +647,30 @@ def test_close_in_the_middle_of_everything(stores: Stores, crew: Crew, closers: 
     check_all(store)
 
 
+def test_close_waits_for_lookups(stores: Stores, crew: Crew) -> None:
+    """A long batch reads on while the mapping would vanish under it."""
+    pairs = tuple((f"c{number}", "s") for number in range(4000))
+    store = stores(len(pairs))
+    store.put_many({pair: pair[0].encode() for pair in pairs})
+    keys = [pair[0].encode() for pair in pairs]
+    for _ in range(60):
+        handle = KeyStore.from_id(store.id, readonly=True)
+        gate = crew.gate(2)
+
+        def look_up(handle: KeyStore = handle, gate: threading.Barrier = gate) -> None:
+            gate.wait()
+            with pytest.raises(ValueError, match=CLOSED):
+                while True:
+                    assert handle.get_many(pairs) == keys
+
+        crew.add(look_up)
+        crew.start()
+        gate.wait()
+        time.sleep(random.random() / 500)
+        handle.close()
+        crew.join()
+
+
 @pytest.mark.parametrize("handles", [1, 2])
 def test_destroy_in_the_middle_of_everything(stores: Stores, crew: Crew, handles: int) -> None:
     """One of two threads removes it; all others are told, and its memory goes with the handles."""
