@@ -657,13 +657,18 @@ def test_close_waits_for_lookups(stores: Stores, crew: Crew) -> None:
         handle = KeyStore.from_id(store.id, readonly=True)
         gate = crew.gate(2)
 
-        def look_up(handle: KeyStore = handle, gate: threading.Barrier = gate) -> None:
+        def look_up(handle: KeyStore = handle) -> None:
+            while True:
+                assert handle.get_many(pairs) == keys
+
+        def look_up_to_the_end(
+            gate: threading.Barrier = gate, look_up: Callable[[], None] = look_up
+        ) -> None:
             gate.wait()
             with pytest.raises(ValueError, match=CLOSED):
-                while True:
-                    assert handle.get_many(pairs) == keys
+                look_up()
 
-        crew.add(look_up)
+        crew.add(look_up_to_the_end)
         crew.start()
         gate.wait()
         time.sleep(random.random() / 500)
