@@ -289,7 +289,7 @@ def until_removed(crew: Crew, *work: Any) -> None:
 
 
 def until_either(crew: Crew, *work: Any) -> None:
-    with pytest.raises((ValueError, StoreRemovedError), match=rf"^{CLOSED}$|was destroyed"):
+    with pytest.raises((ValueError, StoreRemovedError), match=rf"^{CLOSED}$|was destroyed|is gone"):
         crew.keep_on(*work)
 
 
