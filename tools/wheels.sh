@@ -20,7 +20,7 @@ git ls-files -z | xargs -0 cp --parents -t "$made/tree"
 sdist=$(basename "$made"/pyshmkey-*.tar.gz)
 tar -xzf "$made/$sdist" -C "$made/sdist"
 tar -C "$made/sdist" --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 \
-    --numeric-owner --format=ustar -c "${sdist%.tar.gz}" | gzip -9n >"dist/$sdist"
+    --numeric-owner --mode=u=rwX,go=rX --format=ustar -c "${sdist%.tar.gz}" | gzip -9n >"dist/$sdist"
 
 while read -r version python; do
     echo "== CPython $version ($python)"
