@@ -9,6 +9,7 @@ help:
 	@echo 'make demo      a key server, clients and workers on a store, with kills: about 20 s'
 	@echo 'make test      the C tests, the lock under kills, pytest'
 	@echo 'make test-all  pytest with every CPython from 3.11 on that is found'
+	@echo 'make test-free-threaded  pytest with a Python that has no GIL'
 	@echo 'make bench     every operation beside a dict and LMDB: 3 to 5 minutes'
 	@echo 'make bench-segment, make bench-family  beside sysv_ipc; ways between two processes'
 	@echo 'make guard     instruction counts beside those that are kept (needs valgrind)'
@@ -27,6 +28,9 @@ test: $(VENV)/test
 
 test-all: $(VENV)/test
 	tools/test_all.sh
+
+test-free-threaded:
+	python=$$(tools/free_threaded_python.sh) && tools/test_all.sh "$$python"
 
 bench: $(VENV)/bench
 	$(BIN)/python benchmarks/bench.py $(BENCH)
@@ -62,4 +66,5 @@ clean:
 	$(MAKE) --no-print-directory -C tests/hostile clean
 	rm -rf $(VENV) build dist *.egg-info pyshmkey/_core.*.so pyshmkey/include pyshmkey/lib
 
-.PHONY: help demo test test-all bench bench-segment bench-family guard prove lint wheels clean
+.PHONY: help demo test test-all test-free-threaded bench bench-segment bench-family guard prove \
+	lint wheels clean

@@ -188,7 +188,7 @@ class Child:
                 break
             answer += part
         else:
-            self.end()
+            self.kill()
             raise ChildError(f"no answer within {CHILD_SECONDS} s")
         _, status = os.waitpid(self.pid, 0)
         self._alive = False

@@ -22,7 +22,7 @@ import threading
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
@@ -48,8 +48,9 @@ PATIENCE = 60.0  # seconds after which a thread hangs
 WORKERS = 4
 ROUNDS = 15
 CLOSED = "the store is closed"
-PAIRS = [(f"c{number}", f"s{number % 3}") for number in range(24)]
-CALLS_PAIRS = [("a", "b"), ("new", "pair")]  # those of calls.py, which have other keys
+# Tuples, not lists: a forked child may find an object's lock held by a thread that it hasn't got.
+PAIRS = tuple((f"c{number}", f"s{number % 3}") for number in range(24))
+CALLS_PAIRS = (("a", "b"), ("new", "pair"))  # those of calls.py, which have other keys
 FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 
 
@@ -178,7 +179,7 @@ def check_record(pair: tuple[str, str], record: KeyRecord) -> None:
     check(pair, record.key)
 
 
-def fill(store: KeyStore, pairs: list[tuple[str, str]] = PAIRS) -> None:
+def fill(store: KeyStore, pairs: Iterable[tuple[str, str]] = PAIRS) -> None:
     store.put_many([(pair, key_of(pair, 0)) for pair in pairs])
 
 
@@ -233,7 +234,7 @@ def go_through(store: KeyStore, pair: tuple[str, str]) -> None:
             check_record(each, record)
 
 
-READ_CALLS: list[Callable[[KeyStore, tuple[str, str]], object]] = [
+READ_CALLS: tuple[Callable[[KeyStore, tuple[str, str]], object], ...] = (
     get_key,
     get_key,
     get_key_into,
@@ -242,8 +243,8 @@ READ_CALLS: list[Callable[[KeyStore, tuple[str, str]], object]] = [
     lambda store, pair: check_record(pair, store.record(*pair)),
     lambda store, pair: check_record(pair, store[pair]),
     lambda store, pair: pair in store,
-]
-WRITE_CALLS: list[Callable[[KeyStore, tuple[str, str], bytes], object]] = [
+)
+WRITE_CALLS: tuple[Callable[[KeyStore, tuple[str, str], bytes], object], ...] = (
     lambda store, pair, key: store.put(*pair, key),
     lambda store, pair, key: store.put(*pair, key, ttl=1000),
     lambda store, pair, key: store.rotate(*pair, key),
@@ -254,9 +255,9 @@ WRITE_CALLS: list[Callable[[KeyStore, tuple[str, str], bytes], object]] = [
     lambda store, pair, key: check_record(pair, store.setdefault(pair, key)),
     lambda store, pair, key: store.put_many([(pair, key)]),
     lambda store, pair, key: store.put_many(
-        [(each, key_of(each, len(key))) for each in [*PAIRS, *PAIRS, *PAIRS, pair]]
+        [(each, key_of(each, len(key))) for each in (*PAIRS, *PAIRS, *PAIRS, pair)]
     ),
-]
+)
 
 
 def read(store: KeyStore, dice: random.Random) -> None:
@@ -271,11 +272,11 @@ def write(store: KeyStore, dice: random.Random) -> None:
 
 
 # Whatever else a handle can do, over and over; but for what ends the store.
-OTHER_CALLS = [
+OTHER_CALLS = tuple(
     call
     for name, call in (READS | WRITES).items()
     if name not in ("memoryview", "to_numpy", "destroy", "clear", "popitem", "repair")
-]
+)
 
 
 def until_closed(crew: Crew, *work: Any) -> None:
@@ -380,7 +381,7 @@ def test_keys_of_a_rotation_are_the_old_one_and_the_new_one(stores: Stores, crew
 def test_every_call_at_once(stores: Stores, crew: Crew) -> None:
     """On one handle, also what holds up writers, empties the store or repairs it."""
     store = stores()
-    calls = OTHER_CALLS + [WRITES[name] for name in ("clear", "popitem", "repair")]
+    calls = (*OTHER_CALLS, *(WRITES[name] for name in ("clear", "popitem", "repair")))
 
     def work() -> None:
         dice = random.Random()

@@ -6,7 +6,6 @@ read, stacks and heaps too, for any 8 bytes of the key in a row; not the store's
 
 import contextlib
 import json
-import mmap
 import os
 import resource
 import signal
@@ -167,6 +166,16 @@ def test_the_search_finds_leaks(full_store: KeyStore, secret: bytes, leak: str) 
 # Core dumps
 
 
+def filled(file: int) -> Iterator[bytes]:
+    """What a file has beside its holes: memory that was mapped and never touched is one."""
+    end = 0
+    with contextlib.suppress(OSError):  # ENXIO: there is no more
+        while True:
+            start = os.lseek(file, end, os.SEEK_DATA)
+            end = os.lseek(file, start, os.SEEK_HOLE)
+            yield os.pread(file, end - start, start)
+
+
 @pytest.fixture
 def dump(tmp_path: Path, full_store: KeyStore, secret: bytes) -> Callable[[str], bool]:
     """dump(operation): whether the core of a process that did it has the key."""
@@ -183,11 +192,11 @@ def dump(tmp_path: Path, full_store: KeyStore, secret: bytes) -> Callable[[str],
             os.kill(process.pid, signal.SIGABRT)
             os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         (core,) = tmp_path.glob("*core*")
-        with core.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as image:
-            assert image.find(process.beacon) >= 0
-            found = any(image.find(piece) >= 0 for piece in pieces_of(secret))
+        with core.open("rb") as file:
+            parts = [*filled(file.fileno())]
         core.unlink()
-        return found
+        assert any(process.beacon in part for part in parts)
+        return any(piece in part for part in parts for piece in pieces_of(secret))
 
     return run
 
