@@ -72,7 +72,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     options = parser.parse_args()
     gil = getattr(sys, "_is_gil_enabled", lambda: True)()
-    print(f"CPython {sys.version.split()[0]}, GIL {'on' if gil else 'off'}, {options.pairs:,} pairs")
+    version, state = sys.version.split()[0], "on" if gil else "off"
+    print(f"CPython {version}, GIL {state}, {options.pairs:,} pairs")
     table = {(client, server): key for client, server, key in items(options.pairs)}
     store = KeyStore.create(None, options.pairs, memory_lock="off")
     try:
