@@ -15,6 +15,7 @@ help:
 	@echo 'make guard     instruction counts beside those that are kept (needs valgrind)'
 	@echo 'make prove     the long runs of kills and of attacks: about 20 minutes'
 	@echo 'make lint      gcc and clang warnings, ruff, mypy, stubtest'
+	@echo 'make wheels    an sdist, and of it a wheel for every CPython from 3.11 on that is found'
 	@echo 'make clean     removes what was built, and .venv'
 
 demo: $(VENV)/demo
@@ -52,6 +53,9 @@ prove: $(VENV)/test
 lint: $(VENV)/lint
 	tools/lint.sh $(BIN)
 
+wheels: $(VENV)/release
+	tools/wheels.sh $(BIN)
+
 # One environment; each mark says which extra it has, built from these sources.
 $(VENV)/%: $(SOURCES)
 	tools/venv.sh $(PYTHON) $(VENV) $*
@@ -62,4 +66,5 @@ clean:
 	$(MAKE) --no-print-directory -C tests/hostile clean
 	rm -rf $(VENV) build dist *.egg-info pyshmkey/_core.*.so pyshmkey/include pyshmkey/lib
 
-.PHONY: help demo test test-all test-free-threaded bench bench-segment bench-family guard prove lint clean
+.PHONY: help demo test test-all test-free-threaded bench bench-segment bench-family guard prove \
+	lint wheels clean

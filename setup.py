@@ -6,6 +6,7 @@ Python: LD_PRELOAD="$(gcc -print-file-name=libasan.so)" python ...
 """
 
 import os
+import shutil
 import sys
 import sysconfig
 from glob import glob
@@ -15,7 +16,9 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 BUILDS = {
-    "release": ["-O3"],
+    # Without debug information, which Python asks for: it is three quarters of the files, and
+    # tells where they were built. Symbols stay, for backtraces and profiles.
+    "release": ["-O3", "-g0"],
     "debug": ["-O0", "-g3", "-UNDEBUG"],
     "asan": ["-O1", "-g", "-UNDEBUG", "-fno-omit-frame-pointer", "-fsanitize=address"],
     "ubsan": ["-O1", "-g", "-UNDEBUG", "-fsanitize=undefined", "-fno-sanitize-recover=all"],
@@ -36,13 +39,15 @@ if not Path(sysconfig.get_path("include"), "Python.h").exists():
 SONAME = "libshmkey.so.0"
 INCLUDE, LIB = "pyshmkey/include", "pyshmkey/lib"
 
+FLAGS = ["-std=gnu11", "-fvisibility=hidden", "-pthread"]
+
 core = sorted(glob("csrc/core/*.c"))
-link_args = [flag for flag in BUILDS[build] if "sanitize=" in flag]
+link_args = ["-pthread", *(flag for flag in BUILDS[build] if "sanitize=" in flag)]
 extension = Extension(
     "pyshmkey._core",
     sources=sorted(glob("csrc/binding/*.c")) + core,
     define_macros=[("_GNU_SOURCE", "1")],
-    extra_compile_args=["-std=gnu11", "-fvisibility=hidden", "-Wall", "-Wextra", *BUILDS[build]],
+    extra_compile_args=[*FLAGS, "-Wall", "-Wextra", *BUILDS[build]],
     # Our own functions, even where a program has loaded libshmkey.so as well. libc's are bound at
     # the import, which knows that it takes long, and not by the first open; then nobody writes
     # where they are bound.
@@ -52,6 +57,19 @@ extension = Extension(
 
 class BuildWithLibrary(build_ext):
     """Makes the C library, for get_include() and get_library(), of the extension's objects."""
+
+    def build_extensions(self) -> None:
+        compiler = self.compiler.compiler_so[0]
+        if shutil.which(compiler) is None:
+            sys.exit(
+                f"pyshmkey needs a C compiler, and there is no {compiler}; on Debian and Ubuntu: "
+                "apt install gcc libc6-dev"
+            )
+        # Where this Python lies is no place of the library's.
+        self.compiler.linker_so = [
+            option for option in self.compiler.linker_so if not option.startswith("-Wl,-rpath")
+        ]
+        super().build_extensions()
 
     def build_extension(self, ext: Extension) -> None:
         super().build_extension(ext)

@@ -1768,10 +1768,14 @@ class KeyStore(MutableMapping[tuple[_Id, _Id], KeyRecord], Buffer):
     """A table of keyed records in System V shared memory, shared by processes.
 
     Made by create(), open(), open_or_create() and from_id(), or by in_buffer() in other
-    memory. Any number of threads may use one handle, and a forked child its parent's. Reads
-    wait for nobody, whatever writers do. Each write is one commit: a process killed at any
-    instant leaves the old record or the new one. Replaced and deleted keys are zeroed before
-    the call returns.
+    memory. Any number of threads may use one handle, with the GIL and without, and a forked
+    child its parent's. On free-threaded Python the lookups of a handle (get_key,
+    get_key_into, record, get_many, [], get, `in`, len) run beside each other and beside
+    anything else; its other calls take turns wherever they don't sleep, and get_many and
+    its like take a list as it is at the call. close() from another thread ends waits, and
+    unmaps when the last call has ended. Reads wait for nobody, whatever writers do. Each
+    write is one commit: a process killed at any instant leaves the old record or the new
+    one. Replaced and deleted keys are zeroed before the call returns.
 
     Every call below, on any handle: ValueError if it is closed, StoreRemovedError if the
     store was removed, StoreMovedError if copy_to() moved it, CorruptStoreError if it meets

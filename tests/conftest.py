@@ -22,6 +22,10 @@ from struct import pack
 from typing import Any, Protocol, TypeVar
 
 import pytest
+from building import builder as builder
+from building import sdist as sdist
+from building import tree as tree
+from building import wheel as wheel
 from layout import BIRTHMARK, FIELDS, remove_set
 
 import pyshmkey

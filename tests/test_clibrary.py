@@ -4,83 +4,23 @@ install; what it exports, and that the documented command compiles a program wit
 import os
 import re
 import shutil
-import subprocess
-import sys
-import venv
-from importlib.metadata import PackageNotFoundError, version
 from inspect import cleandoc
 from pathlib import Path
 
 import pytest
+from building import NOT_SOURCES, ROOT, new_environment, pip, run
 from test_build import READER, TWO_COPIES
 
 import pyshmkey
 from pyshmkey import KeyStore, clibrary
 
-ROOT = Path(__file__).parent.parent
 FILES = {"include/shk.h", "lib/libshmkey.a", "lib/libshmkey.so", "lib/libshmkey.so.0"}
-NOT_SOURCES = (".*", "*.egg-info", "build", "dist", "include", "lib", "*.so", "__pycache__")
 EDITABLE = "import sys, setuptools.build_meta as b; print(b.build_editable(sys.argv[1]))"
-SDIST = "import sys, setuptools.build_meta as b; print(b.build_sdist(sys.argv[1]))"
-
-
-def run(*command: str | Path, **options: object) -> str:
-    """What it printed; a failure shows all of it."""
-    done = subprocess.run(
-        list(map(str, command)),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=300,
-        **options,  # type: ignore[call-overload]
-    )
-    assert done.returncode == 0, f"{command}:\n{done.stdout}"
-    return str(done.stdout)
-
-
-def pip(python: Path, *arguments: str | Path, **options: object) -> None:
-    """This environment's pip works on another one."""
-    own = (sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check", "-q")
-    run(*own, *arguments, **options)
-
-
-def new_environment(place: Path) -> Path:
-    """Its Python."""
-    venv.create(place, with_pip=False, symlinks=True)
-    return place / "bin" / "python"
 
 
 @pytest.fixture(scope="module")
-def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The sources, without anything that was built."""
-    copy = tmp_path_factory.mktemp("tree") / "pyshmkey"
-    shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(*NOT_SOURCES))
-    return copy
-
-
-@pytest.fixture(scope="module")
-def builder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Python that has setuptools >= 77: this one, or a new one with it from the index."""
-    try:
-        if int(version("setuptools").split(".")[0]) >= 77:
-            return Path(sys.executable)
-    except PackageNotFoundError:
-        pass
-    python = new_environment(tmp_path_factory.mktemp("builder"))
-    pip(python, "install", "setuptools>=77", "wheel")
-    return python
-
-
-@pytest.fixture(scope="module")
-def installed(
-    tree: Path, builder: Path, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, Path]:
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A wheel of an sdist, in a fresh environment: its Python, and the package's folder."""
-    made = tmp_path_factory.mktemp("made")
-    sdist = run(builder, "-c", SDIST, made, cwd=tree).splitlines()[-1]
-    build = ("wheel", "--no-build-isolation", "--no-deps", "--no-index", "-w", made)
-    pip(builder, *build, made / sdist, env={**os.environ, "PYSHMKEY_BUILD": ""})
-    (wheel,) = made.glob("*.whl")
     python = new_environment(tmp_path_factory.mktemp("fresh"))
     pip(python, "install", "--no-deps", "--no-index", wheel)
     return python, where(python)

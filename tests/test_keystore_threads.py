@@ -288,7 +288,7 @@ def until_removed(crew: Crew, *work: Any) -> None:
 
 
 def until_either(crew: Crew, *work: Any) -> None:
-    with pytest.raises((ValueError, StoreRemovedError), match=rf"^{CLOSED}$|was destroyed"):
+    with pytest.raises((ValueError, StoreRemovedError), match=rf"^{CLOSED}$|was destroyed|is gone"):
         crew.keep_on(*work)
 
 
@@ -644,6 +644,35 @@ def test_close_in_the_middle_of_everything(stores: Stores, crew: Crew, closers: 
         assert handle.closed
         assert attached(store.id) == before
     check_all(store)
+
+
+def test_close_waits_for_lookups(stores: Stores, crew: Crew) -> None:
+    """A long batch reads on while the mapping would vanish under it."""
+    pairs = tuple((f"c{number}", "s") for number in range(4000))
+    store = stores(len(pairs))
+    store.put_many({pair: pair[0].encode() for pair in pairs})
+    keys = [pair[0].encode() for pair in pairs]
+    for _ in range(60):
+        handle = KeyStore.from_id(store.id, readonly=True)
+        gate = crew.gate(2)
+
+        def look_up(handle: KeyStore = handle) -> None:
+            while True:
+                assert handle.get_many(pairs) == keys
+
+        def look_up_to_the_end(
+            gate: threading.Barrier = gate, look_up: Callable[[], None] = look_up
+        ) -> None:
+            gate.wait()
+            with pytest.raises(ValueError, match=CLOSED):
+                look_up()
+
+        crew.add(look_up_to_the_end)
+        crew.start()
+        gate.wait()
+        time.sleep(random.random() / 500)
+        handle.close()
+        crew.join()
 
 
 @pytest.mark.parametrize("handles", [1, 2])

@@ -1,7 +1,8 @@
 /* atomicint.c: AtomicInt, an integer in a segment that processes change together.
  *
  * It keeps its segment alive, not open: each call checks, so that closing the segment
- * needs no order among its integers, and an AtomicInt works again after attach().
+ * needs no order among its integers, and an AtomicInt works again after attach(). Its own fields
+ * never change; what it does is a lookup of its segment, or, wait(), a use.
  */
 #include "args.h"
 #include "bind.h"
@@ -113,27 +114,23 @@ static int as_bits(const AtomicInt *self, PyObject *argument, bool is_added, uin
     return 0;
 }
 
-/* -- the word: NULL with an exception where it can't be used ------------------------- */
+/* -- the word: until lookup_end(); NULL with an exception where it can't be used ------- */
 
-static const void *word_of(const AtomicInt *self)
+static void *word_lookup(const AtomicInt *self, bool is_changed)
 {
-    const Segment *segment = self->segment;
-    return segment_check_open(segment) < 0 ? NULL : (char *)segment->address + self->offset;
-}
-
-static void *word_to_change(const AtomicInt *self)
-{
-    const Segment *segment = self->segment;
-    if (segment_check_open(segment) < 0 || segment_check_writable(segment) < 0)
-        return NULL;
-    return (char *)segment->address + self->offset;
+    char *bytes = segment_lookup(self->segment, is_changed);
+    return bytes ? bytes + self->offset : NULL;
 }
 
 static PyObject *load(PyObject *object, PyObject *Py_UNUSED(unused))
 {
     const AtomicInt *self = (AtomicInt *)object;
-    const void *word = word_of(self);
-    return word ? as_int(self, shk_word_load(word, self->width)) : NULL;
+    const void *word = word_lookup(self, false);
+    if (!word)
+        return NULL;
+    uint64_t value = shk_word_load(word, self->width);
+    lookup_end();
+    return as_int(self, value);
 }
 
 static PyObject *store(PyObject *object, PyObject *argument)
@@ -141,9 +138,10 @@ static PyObject *store(PyObject *object, PyObject *argument)
     const AtomicInt *self = (AtomicInt *)object;
     uint64_t value;
     void *word;
-    if (as_bits(self, argument, false, &value) < 0 || !(word = word_to_change(self)))
+    if (as_bits(self, argument, false, &value) < 0 || !(word = word_lookup(self, true)))
         return NULL;
     shk_word_store(word, self->width, value);
+    lookup_end();
     Py_RETURN_NONE;
 }
 
@@ -152,9 +150,11 @@ static PyObject *add(PyObject *object, PyObject *argument)
     const AtomicInt *self = (AtomicInt *)object;
     uint64_t value;
     void *word;
-    if (as_bits(self, argument, true, &value) < 0 || !(word = word_to_change(self)))
+    if (as_bits(self, argument, true, &value) < 0 || !(word = word_lookup(self, true)))
         return NULL;
-    return as_int(self, shk_word_add(word, self->width, value));
+    value = shk_word_add(word, self->width, value);
+    lookup_end();
+    return as_int(self, value);
 }
 
 static PyObject *exchange(PyObject *object, PyObject *argument)
@@ -162,9 +162,11 @@ static PyObject *exchange(PyObject *object, PyObject *argument)
     const AtomicInt *self = (AtomicInt *)object;
     uint64_t value;
     void *word;
-    if (as_bits(self, argument, false, &value) < 0 || !(word = word_to_change(self)))
+    if (as_bits(self, argument, false, &value) < 0 || !(word = word_lookup(self, true)))
         return NULL;
-    return as_int(self, shk_word_exchange(word, self->width, value));
+    value = shk_word_exchange(word, self->width, value);
+    lookup_end();
+    return as_int(self, value);
 }
 
 SIGNATURE(compare_exchange, 2, 2, "expected", "desired");
@@ -178,9 +180,11 @@ static PyObject *compare_exchange(PyObject *object, PyObject *const *args, Py_ss
     void *word;
     if (bind(&compare_exchange_signature, args, count, keywords, in) < 0 ||
         as_bits(self, in[0], false, &expected) < 0 || as_bits(self, in[1], false, &desired) < 0 ||
-        !(word = word_to_change(self)))
+        !(word = word_lookup(self, true)))
         return NULL;
-    return PyBool_FromLong(shk_word_compare_exchange(word, self->width, &expected, desired));
+    bool done = shk_word_compare_exchange(word, self->width, &expected, desired);
+    lookup_end();
+    return PyBool_FromLong(done);
 }
 
 /* -- sleeping ------------------------------------------------------------------------ */
@@ -209,6 +213,24 @@ static int deadline_of(PyObject *timeout, uint64_t *deadline)
     return 0;
 }
 
+/* Of the Segment. 0 with what the wait returned, or -1 with an exception set. */
+static int nap(PyObject *self, Py_ssize_t offset, uint32_t expected, uint64_t deadline, int *out)
+{
+    Segment *segment = (Segment *)self;
+    if (segment_check_open(segment) < 0)
+        return -1;
+    const void *word = segment->address + offset;
+    segment_use_begin(segment);
+    Py_BEGIN_ALLOW_THREADS
+    *out = shk_word_wait(word, expected, deadline);
+    Py_END_ALLOW_THREADS
+    segment_use_end(segment);
+    return 0;
+}
+GUARDED_CALL(int, nap,
+             (PyObject * self, Py_ssize_t offset, uint32_t expected, uint64_t deadline, int *out),
+             (self, offset, expected, deadline, out))
+
 SIGNATURE(wait, 1, 2, "expected", "timeout");
 
 static PyObject *wait_(PyObject *object, PyObject *const *args, Py_ssize_t count,
@@ -221,15 +243,10 @@ static PyObject *wait_(PyObject *object, PyObject *const *args, Py_ssize_t count
         as_bits(self, in[0], false, &expected) < 0 || deadline_of(in[1], &deadline) < 0)
         return NULL;
     for (;;) {
-        const void *word = word_of(self); /* anew: a signal handler may have closed it */
-        if (!word)
+        int rc; /* each time anew: a signal handler may have closed the segment */
+        if (GUARDED(nap)((PyObject *)self->segment, self->offset, (uint32_t)expected, deadline,
+                         &rc) < 0)
             return NULL;
-        int rc;
-        segment_use_begin(self->segment);
-        Py_BEGIN_ALLOW_THREADS
-        rc = shk_word_wait(word, (uint32_t)expected, deadline);
-        Py_END_ALLOW_THREADS
-        segment_use_end(self->segment);
         if (rc == 0)
             Py_RETURN_TRUE;
         if (rc == SHK_E_TIMEOUT)
@@ -252,9 +269,10 @@ static PyObject *notify(PyObject *object, PyObject *const *args, Py_ssize_t coun
     void *word;
     if (bind(&notify_signature, args, count, keywords, in) < 0 || check_sleeper(self) < 0 ||
         (in[0] && in[0] != Py_None && args_integer(in[0], "count", 1, INT_MAX, &most) < 0) ||
-        !(word = word_to_change(self)))
+        !(word = word_lookup(self, true)))
         return NULL;
     int woken = shk_word_notify(word, (int)most);
+    lookup_end();
     return woken < 0 ? segment_fail(self->segment, woken) : PyLong_FromLong(woken);
 }
 

@@ -5,22 +5,43 @@
  * then owns the views and counts them.
  */
 #include "state.h"
-
-#include <structmember.h>
+#include "threads.h"
 
 typedef struct {
     PyObject_HEAD
     PyObject *exported; /* NULL: nothing to export */
 } Exporter;
 
+static PyObject *get_exported(PyObject *self, void *Py_UNUSED(closure))
+{
+    PyObject *exported = ((Exporter *)self)->exported;
+    return Py_NewRef(exported ? exported : Py_None);
+}
+GUARDED_GET(get_exported)
+
+/* Deleted, it is None. */
+static int set_exported(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
+{
+    PyObject *old = ((Exporter *)self)->exported;
+    ((Exporter *)self)->exported = Py_XNewRef(value);
+    Py_XDECREF(old);
+    return 0;
+}
+GUARDED_SET(set_exported)
+
 static int get_buffer(PyObject *object, Py_buffer *view, int flags)
 {
-    PyObject *exported = ((Exporter *)object)->exported;
-    if (exported && exported != Py_None)
-        return PyObject_GetBuffer(exported, view, flags);
+    /* A reference of our own: other code may set another object meanwhile. */
+    PyObject *exported = GUARDED(get_exported)(object, NULL);
+    int rc = -1;
     view->obj = NULL;
-    PyErr_Format(PyExc_BufferError, "this %.200s has no memory attached", Py_TYPE(object)->tp_name);
-    return -1;
+    if (exported != Py_None)
+        rc = PyObject_GetBuffer(exported, view, flags);
+    else
+        PyErr_Format(PyExc_BufferError, "this %.200s has no memory attached",
+                     Py_TYPE(object)->tp_name);
+    Py_DECREF(exported);
+    return rc;
 }
 
 static int traverse(PyObject *self, visitproc visit, void *arg)
@@ -45,10 +66,10 @@ static void dealloc(PyObject *self)
     Py_DECREF(type);
 }
 
-static PyMemberDef members[] = {
-    {"exported", T_OBJECT, offsetof(Exporter, exported), 0,
-     "The object whose buffer is exported, or None."},
-    {NULL, 0, 0, 0, NULL},
+static PyGetSetDef attributes[] = {
+    {"exported", GUARDED(get_exported), GUARDED(set_exported),
+     "The object whose buffer is exported, or None.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
 };
 
 static PyType_Slot slots[] = {
@@ -56,7 +77,7 @@ static PyType_Slot slots[] = {
     {Py_tp_dealloc, dealloc},
     {Py_tp_traverse, traverse},
     {Py_tp_clear, clear},
-    {Py_tp_members, members},
+    {Py_tp_getset, attributes},
     {Py_bf_getbuffer, get_buffer},
     {0, NULL},
 };

@@ -21,7 +21,7 @@ typedef struct {
     PyObject_HEAD
     int id;
     key_t key;
-    bool closed;
+    bool closed; /* all that changes: is_closed() */
 } MessageQueue;
 
 /* Room for a message of up to capacity bytes. */
@@ -63,9 +63,14 @@ static PyObject *fail(MessageQueue *self, int error)
     return errors_raise_with_key(state_of((PyObject *)self), error, self->key);
 }
 
+static bool is_closed(const MessageQueue *self)
+{
+    return __atomic_load_n(&self->closed, __ATOMIC_RELAXED);
+}
+
 static int check_open(MessageQueue *self)
 {
-    if (!self->closed)
+    if (!is_closed(self))
         return 0;
     PyErr_Format(PyExc_ValueError, "the message queue (id=%d) is closed", self->id);
     return -1;
@@ -427,7 +432,7 @@ PyDoc_STRVAR(close_doc, "close($self, /)\n--\n\n"
 
 static PyObject *close_(PyObject *self, PyObject *Py_UNUSED(unused))
 {
-    ((MessageQueue *)self)->closed = true;
+    __atomic_store_n(&((MessageQueue *)self)->closed, true, __ATOMIC_RELAXED);
     Py_RETURN_NONE;
 }
 
@@ -542,7 +547,7 @@ static PyObject *get_key(PyObject *self, void *Py_UNUSED(closure))
 
 static PyObject *get_closed(PyObject *self, void *Py_UNUSED(closure))
 {
-    return PyBool_FromLong(((MessageQueue *)self)->closed);
+    return PyBool_FromLong(is_closed((MessageQueue *)self));
 }
 
 static PyObject *get_now(PyObject *self, void *field)
@@ -558,7 +563,7 @@ static PyObject *repr(PyObject *object)
 {
     MessageQueue *self = (MessageQueue *)object;
     return PyUnicode_FromFormat("<pyshmkey.MessageQueue id=%d key=0x%x%s>", self->id,
-                                (unsigned)self->key, self->closed ? " closed" : "");
+                                (unsigned)self->key, is_closed(self) ? " closed" : "");
 }
 
 /* -- the types -------------------------------------------------------------------- */

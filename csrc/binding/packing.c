@@ -347,7 +347,7 @@ static PyObject *unpacker_put(PyObject *self, PyObject *argument)
     long long last_key_id;
     if (args_integer(argument, "last_key_id", 0, INT32_MAX, &last_key_id) < 0)
         return NULL;
-    GUARD2((PyObject *)self, store);
+    GUARD2(self, store);
     result = put_all((Unpacker *)self, (int32_t)last_key_id);
     UNGUARD2;
     return result;

@@ -165,8 +165,7 @@ static void dealloc(PyObject *object)
 {
     Segment *self = (Segment *)object;
     PyTypeObject *type = Py_TYPE(object);
-    if (self->weakrefs)
-        PyObject_ClearWeakRefs(object);
+    PyObject_ClearWeakRefs(object);
     if (self->address)
         segment_unmap(self);
     Py_XDECREF(self->name);
@@ -178,6 +177,23 @@ static PyObject *exit_(PyObject *self, PyObject *Py_UNUSED(exception))
 {
     return segment_detach(self, NULL);
 }
+
+GUARDED_PLAIN(remove_)
+GUARDED_PLAIN(lock_memory)
+GUARDED_PLAIN(unlock_memory)
+GUARDED_PLAIN(exit_)
+GUARDED_PLAIN(segment_detach)
+GUARDED_PLAIN(segment_enter)
+GUARDED_PLAIN(segment_reduce)
+GUARDED_FAST(segment_attach)
+GUARDED_FAST(segment_read)
+GUARDED_FAST(segment_write)
+GUARDED_GET(get_address)
+GUARDED_GET(get_readonly)
+GUARDED_GET(get_closed)
+GUARDED_CALL(PyObject *, repr, (PyObject * self), (self))
+GUARDED_CALL(int, segment_get_buffer, (PyObject * self, Py_buffer *view, int flags),
+             (self, view, flags))
 
 #define FAST(function) (PyCFunction)(void (*)(void))(function), METH_FASTCALL | METH_KEYWORDS
 static PyMethodDef methods[] = {
@@ -212,24 +228,26 @@ static PyMethodDef methods[] = {
      "The segment with this id, attached: also a private one, and one marked for removal\n"
      "that some process still has attached.\n\n"
      "FileNotFoundError: there is none. PermissionError: its mode denies this access."},
-    {"attach", FAST(segment_attach),
+    {"attach", FAST(GUARDED(segment_attach)),
      "attach($self, /, *, readonly=None, address=None, round=False, remap=False,\n"
      "       executable=None)\n--\n\n"
      "Maps a closed segment again; nothing if it is open. `readonly` and `executable` None:\n"
      "as before.\n\n"
      "FileNotFoundError: it is gone. PermissionError: its mode denies this access now.\n"
      "ValueError: it is open in another way than asked for."},
-    {"detach", segment_detach, METH_NOARGS,
+    {"detach", GUARDED(segment_detach), METH_NOARGS,
      "detach($self, /)\n--\n\n"
      "Unmaps the segment, which lives on; nothing if it is closed already.\n\n"
      "BufferError: a view of it is alive, or another thread is in a call that uses it."},
-    {"close", segment_detach, METH_NOARGS, "close($self, /)\n--\n\nThe same as detach()."},
-    {"remove", remove_, METH_NOARGS,
+    {"close", GUARDED(segment_detach), METH_NOARGS,
+     "close($self, /)\n--\n\nThe same as detach()."},
+    {"remove", GUARDED(remove_), METH_NOARGS,
      "remove($self, /)\n--\n\n"
      "Marks the segment for removal: its key is free at once, and it is gone with the last\n"
      "detach, by any process. Works on a closed handle too.\n\n"
      "FileNotFoundError: it is gone already. PermissionError: not its owner or creator."},
-    {"unlink", remove_, METH_NOARGS, "unlink($self, /)\n--\n\nThe same as remove()."},
+    {"unlink", GUARDED(remove_), METH_NOARGS,
+     "unlink($self, /)\n--\n\nThe same as remove()."},
     {"stat", stat_, METH_NOARGS,
      "stat($self, /)\n--\n\n"
      "A SegmentStat of the segment; works on a closed handle too.\n\n"
@@ -240,20 +258,20 @@ static PyMethodDef methods[] = {
      "None stays. Works on a closed handle too.\n\n"
      "TypeError: nothing given. PermissionError: neither owner nor creator.\n"
      "FileNotFoundError: it is gone."},
-    {"lock_memory", lock_memory, METH_NOARGS,
+    {"lock_memory", GUARDED(lock_memory), METH_NOARGS,
      "lock_memory($self, /)\n--\n\n"
      "Keeps its pages in memory, once they are there: no swap sees them, for all processes\n"
      "and until unlock_memory(). Huge pages never are swapped: nothing happens to them.\n\n"
      "OSError (ENOMEM, EPERM): RLIMIT_MEMLOCK, named with its value. PermissionError:\n"
      "neither owner nor creator. FileNotFoundError: it is gone."},
-    {"unlock_memory", unlock_memory, METH_NOARGS,
+    {"unlock_memory", GUARDED(unlock_memory), METH_NOARGS,
      "unlock_memory($self, /)\n--\n\nUndoes lock_memory(), whoever called it."},
-    {"read", FAST(segment_read),
+    {"read", FAST(GUARDED(segment_read)),
      "read($self, /, size=-1, offset=0)\n--\n\n"
      "A copy of `size` bytes from `offset` on; -1: all up to the end. More than 1 MiB is\n"
      "copied without the GIL.\n\n"
      "ValueError: closed, or not so many bytes there."},
-    {"write", FAST(segment_write),
+    {"write", FAST(GUARDED(segment_write)),
      "write($self, /, data, offset=0)\n--\n\n"
      "Copies the bytes-like `data` to `offset`; returns how many bytes it had. More than\n"
      "1 MiB is copied without the GIL.\n\n"
@@ -262,11 +280,11 @@ static PyMethodDef methods[] = {
     {"atomic", FAST(segment_atomic),
      "atomic($self, /, offset, width=8, signed=True)\n--\n\n"
      "The AtomicInt of `width` bytes (4 or 8) at `offset`, a multiple of `width`."},
-    {"__enter__", segment_enter, METH_NOARGS,
+    {"__enter__", GUARDED(segment_enter), METH_NOARGS,
      "__enter__($self, /)\n--\n\nThe open handle itself."},
-    {"__exit__", exit_, METH_VARARGS,
+    {"__exit__", GUARDED(exit_), METH_VARARGS,
      "__exit__($self, /, *exception)\n--\n\ndetach(); the segment is not removed."},
-    {"__reduce__", segment_reduce, METH_NOARGS,
+    {"__reduce__", GUARDED(segment_reduce), METH_NOARGS,
      "__reduce__($self, /)\n--\n\nPickles by id and access; unpickling attaches the same segment."},
     {NULL, NULL, 0, NULL},
 };
@@ -281,9 +299,9 @@ static PyGetSetDef attributes[] = {
     MADE(cgid, "The creator's gid."),
     MADE(creator_pid, "Who created it; 0: another namespace."),
     {"name", get_name, NULL, "The name by which the handle was opened, or None.", NULL},
-    {"address", get_address, NULL, "Where it is mapped; None if closed.", NULL},
-    {"readonly", get_readonly, NULL, "True if this handle attaches it read-only.", NULL},
-    {"closed", get_closed, NULL, "True after detach().", NULL},
+    {"address", GUARDED(get_address), NULL, "Where it is mapped; None if closed.", NULL},
+    {"readonly", GUARDED(get_readonly), NULL, "True if this handle attaches it read-only.", NULL},
+    {"closed", GUARDED(get_closed), NULL, "True after detach().", NULL},
     {"buf", get_buf, NULL, "A new memoryview of the bytes; detach() fails while it lives.", NULL},
     {"marked_for_removal", get_marked, NULL, "True after remove() by anybody, or if it is gone.",
      NULL},
@@ -310,7 +328,7 @@ static PyType_Slot slots[] = {
                 "segment[i:j] are copies. Closing or freeing the handle detaches it; only\n"
                 "remove() removes it."},
     {Py_tp_dealloc, dealloc},
-    {Py_tp_repr, repr},
+    {Py_tp_repr, GUARDED(repr)},
     {Py_tp_methods, methods},
     {Py_tp_members, members},
     {Py_tp_iter, PySeqIter_New},
@@ -320,7 +338,7 @@ static PyType_Slot slots[] = {
     {Py_mp_length, segment_length},
     {Py_mp_subscript, segment_subscript},
     {Py_mp_ass_subscript, segment_assign},
-    {Py_bf_getbuffer, segment_get_buffer},
+    {Py_bf_getbuffer, GUARDED(segment_get_buffer)},
     {Py_bf_releasebuffer, segment_release_buffer},
     {0, NULL},
 };

@@ -8,16 +8,22 @@
  * it and no call that uses its bytes without the GIL is left, and may be opened again.
  * An id that is attached can't come to mean another segment; a closed handle's may, so
  * that one compares what never changes of a segment before it acts on it.
+ *
+ * Without the GIL (threads.h), what copies, exports, opens or closes is in the critical section
+ * of the Segment. Items and AtomicInts are lookups, which look at one field each: of two, one
+ * could be of before a detach() and an attach(), and the other of after them.
  */
 #ifndef PYSHMKEY_SEGMENT_H
 #define PYSHMKEY_SEGMENT_H
 
 #include "state.h"
+#include "threads.h"
 
 typedef struct {
     PyObject_HEAD
     struct shk_segment_info made; /* as first attached: id, key, size, creator */
-    void *address;                /* NULL: closed */
+    char *address;                /* NULL: closed */
+    char *writable;               /* the same; NULL: closed, or read-only */
     int flags;                    /* of SHM_RDONLY and SHM_EXEC; attach() uses them again */
     PyObject *name;               /* the str under which it was made or found; NULL */
     Py_ssize_t views;             /* exported buffers */
@@ -26,14 +32,33 @@ typedef struct {
     PyObject *weakrefs;
 } Segment;
 
-/* 0, or -1 with an exception set. */
+/* 0, or -1 with an exception set. The first two in the critical section, the third, which is
+ * both for a change, outside. */
 int segment_check_open(const Segment *self);
 int segment_check_writable(const Segment *self);
+int segment_check(Segment *self, bool is_changed);
+
+/* Where the bytes are to be seen or changed, until lookup_end(). NULL with an exception set:
+ * there is nothing to end. */
+static inline char *segment_lookup(Segment *self, bool is_changed)
+{
+    char *const *place = is_changed ? &self->writable : &self->address;
+    do {
+        if (!lookup_begin())
+            return NULL;
+        char *bytes = __atomic_load_n(place, __ATOMIC_SEQ_CST); /* see lookup_begin */
+        if (bytes)
+            return bytes;
+        lookup_end();
+    } while (segment_check(self, is_changed) == 0); /* opened meanwhile */
+    return NULL;
+}
+
 /* Raises what a failed call returned, naming the key. NULL. */
 PyObject *segment_fail(const Segment *self, int error);
 
-/* From begin to end, both called with the GIL, detach() is refused. In between no
- * Python code of this thread may run: it could fork. */
+/* From begin to end, both called with the GIL and in the critical section, detach() is refused.
+ * In between no Python code of this thread may run: it could fork. */
 void segment_use_begin(Segment *self);
 void segment_use_end(Segment *self);
 

@@ -27,6 +27,17 @@ int segment_check_writable(const Segment *self)
     return -1;
 }
 
+int segment_check(Segment *self, bool is_changed)
+{
+    int rc;
+    GUARD(self);
+    rc = segment_check_open(self);
+    if (rc == 0 && is_changed)
+        rc = segment_check_writable(self);
+    UNGUARD;
+    return rc;
+}
+
 /* Copies within an open segment; a large copy keeps it from being closed meanwhile. */
 static void copy(Segment *self, void *to, const void *from, size_t size)
 {
@@ -45,7 +56,7 @@ static PyObject *copy_out(Segment *self, size_t offset, size_t size)
 {
     PyObject *result = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)size);
     if (result)
-        copy(self, PyBytes_AS_STRING(result), (char *)self->address + offset, size);
+        copy(self, PyBytes_AS_STRING(result), self->address + offset, size);
     return result;
 }
 
@@ -101,7 +112,7 @@ SEGMENT_FAST(write)
     size_t size = (size_t)data.len;
     if (segment_check_open(segment) == 0 && segment_check_writable(segment) == 0 &&
         check_range(segment, "write", size, offset) == 0) {
-        copy(segment, (char *)segment->address + offset, data.buf, size);
+        copy(segment, segment->address + offset, data.buf, size);
         result = PyLong_FromSize_t(size);
     }
     PyBuffer_Release(&data);
@@ -125,14 +136,17 @@ static int fail_index(const Segment *self)
 /* Of the sequence protocol, which adds the length to a negative index. */
 PyObject *segment_item(PyObject *self, Py_ssize_t index)
 {
-    const Segment *segment = (Segment *)self;
-    if (segment_check_open(segment) < 0)
+    Segment *segment = (Segment *)self;
+    int byte = -1;
+    const char *bytes = segment_lookup(segment, false);
+    if (!bytes)
         return NULL;
-    if (index < 0 || index >= segment_length(self)) {
+    if (index >= 0 && index < segment_length(self))
+        byte = __atomic_load_n((unsigned char *)bytes + index, __ATOMIC_RELAXED);
+    lookup_end();
+    if (byte < 0)
         (void)fail_index(segment);
-        return NULL;
-    }
-    return PyLong_FromLong(((unsigned char *)segment->address)[index]);
+    return byte < 0 ? NULL : PyLong_FromLong(byte);
 }
 
 /* A place from 0 on, from an int that may count from the end. */
@@ -169,42 +183,47 @@ static int range_of(PyObject *self, PyObject *slice, struct range *out)
     return 0;
 }
 
-PyObject *segment_subscript(PyObject *self, PyObject *index)
+static PyObject *slice(PyObject *self, PyObject *index)
 {
     Segment *segment = (Segment *)self;
-    if (PyIndex_Check(index)) {
-        Py_ssize_t place;
-        return place_of(self, index, &place) < 0 ? NULL : segment_item(self, place);
-    }
     struct range range;
-    if (!PySlice_Check(index)) {
-        (void)fail_type(index);
-        return NULL;
-    }
     if (range_of(self, index, &range) < 0 || segment_check_open(segment) < 0)
         return NULL;
     if (range.step == 1)
         return copy_out(segment, (size_t)range.start, (size_t)range.count);
     PyObject *result = PyBytes_FromStringAndSize(NULL, range.count);
-    const char *from = (char *)segment->address + range.start;
+    const char *from = segment->address + range.start;
     for (Py_ssize_t i = 0; result && i < range.count; i++)
         PyBytes_AS_STRING(result)[i] = from[i * range.step];
     return result;
 }
+GUARDED_PLAIN(slice)
+
+PyObject *segment_subscript(PyObject *self, PyObject *index)
+{
+    Py_ssize_t place;
+    if (PyIndex_Check(index))
+        return place_of(self, index, &place) < 0 ? NULL : segment_item(self, place);
+    if (PySlice_Check(index))
+        return GUARDED(slice)(self, index);
+    (void)fail_type(index);
+    return NULL;
+}
 
 static int assign_item(PyObject *self, PyObject *index, PyObject *value)
 {
-    Segment *segment = (Segment *)self;
     Py_ssize_t place;
     long long byte;
+    char *bytes;
     if (place_of(self, index, &place) < 0 || args_integer(value, "a byte", 0, 255, &byte) < 0 ||
-        segment_check_open(segment) < 0 || segment_check_writable(segment) < 0)
+        !(bytes = segment_lookup((Segment *)self, true)))
         return -1;
-    ((unsigned char *)segment->address)[place] = (unsigned char)byte;
+    __atomic_store_n((unsigned char *)bytes + place, (unsigned char)byte, __ATOMIC_RELAXED);
+    lookup_end();
     return 0;
 }
 
-static int assign_slice(Segment *segment, const struct range *range, const Py_buffer *data)
+static int assign_range(Segment *segment, const struct range *range, const Py_buffer *data)
 {
     if (segment_check_open(segment) < 0 || segment_check_writable(segment) < 0)
         return -1;
@@ -214,7 +233,7 @@ static int assign_slice(Segment *segment, const struct range *range, const Py_bu
                      range->count);
         return -1;
     }
-    char *to = (char *)segment->address + range->start;
+    char *to = segment->address + range->start;
     if (range->step == 1) {
         copy(segment, to, data->buf, (size_t)range->count);
         return 0;
@@ -231,23 +250,28 @@ static int assign_slice(Segment *segment, const struct range *range, const Py_bu
     return 0;
 }
 
-int segment_assign(PyObject *self, PyObject *index, PyObject *value)
+static int assign_slice(PyObject *self, PyObject *index, PyObject *value)
 {
     struct range range;
     Py_buffer data;
+    if (range_of(self, index, &range) < 0 || PyObject_GetBuffer(value, &data, PyBUF_SIMPLE) < 0)
+        return -1;
+    int rc = assign_range((Segment *)self, &range, &data);
+    PyBuffer_Release(&data);
+    return rc;
+}
+GUARDED_CALL(int, assign_slice, (PyObject * self, PyObject *index, PyObject *value),
+             (self, index, value))
+
+int segment_assign(PyObject *self, PyObject *index, PyObject *value)
+{
     if (!value) {
         PyErr_SetString(PyExc_TypeError, "the bytes of a segment can't be deleted");
         return -1;
     }
     if (PyIndex_Check(index))
         return assign_item(self, index, value);
-    if (!PySlice_Check(index))
-        return fail_type(index);
-    if (range_of(self, index, &range) < 0 || PyObject_GetBuffer(value, &data, PyBUF_SIMPLE) < 0)
-        return -1;
-    int rc = assign_slice((Segment *)self, &range, &data);
-    PyBuffer_Release(&data);
-    return rc;
+    return PySlice_Check(index) ? GUARDED(assign_slice)(self, index, value) : fail_type(index);
 }
 
 /* -- views --------------------------------------------------------------------------- */
@@ -273,5 +297,7 @@ int segment_get_buffer(PyObject *self, Py_buffer *view, int flags)
 
 void segment_release_buffer(PyObject *self, Py_buffer *Py_UNUSED(view))
 {
+    GUARD(self);
     ((Segment *)self)->views--;
+    UNGUARD;
 }

@@ -113,15 +113,28 @@ static int key_of(PyObject *type, PyObject *argument, uid_t owner, key_t *key, P
 
 /* -- mapping: 0, or the code of the call that failed -------------------------------- */
 
-static int map(Segment *self, int id, const struct attachment *how, struct shk_segment_info *info)
+/* Opens it, as the flags say, or, with NULL, closes it; before other code can run. */
+static void place(Segment *self, void *address)
 {
-    return shk_segment_map(id, how->address, how->flags, info, &self->address);
+    void *writable = self->flags & SHM_RDONLY ? NULL : address;
+    __atomic_store_n(&self->writable, writable, __ATOMIC_SEQ_CST); /* see lookup_begin */
+    __atomic_store_n(&self->address, address, __ATOMIC_SEQ_CST);
+}
+
+/* A new handle, as the next two: others don't have it yet, or not any more. */
+static int map(Segment *self, int id, const struct attachment *how)
+{
+    void *address;
+    int error = shk_segment_map(id, how->address, how->flags, &self->made, &address);
+    if (!error)
+        place(self, address);
+    return error;
 }
 
 void segment_unmap(Segment *self)
 {
     void *address = self->address;
-    self->address = NULL;
+    place(self, NULL);
     (void)shk_segment_detach(address);
 }
 
@@ -131,7 +144,7 @@ static int create_and_map(Segment *self, key_t key, const struct shape *shape,
     int id, error = shk_segment_create(key, shape->size, shape->mode, shape->flags, &id);
     if (error)
         return error;
-    error = map(self, id, how, &self->made);
+    error = map(self, id, how);
     if (error && error != -ENOENT)
         (void)shk_segment_remove(id);
     return error;
@@ -148,7 +161,7 @@ static int map_by_key(Segment *self, key_t key, const struct shape *shape,
         if (error == -ENOENT && shape->size > 0)
             error = create_and_map(self, key, shape, how);
         else if (!error)
-            error = map(self, id, how, &self->made);
+            error = map(self, id, how);
         else
             return error;
         if (!error && self->made.key == key) /* else 0: marked */
@@ -263,7 +276,7 @@ SEGMENT_FAST(from_id)
         attachment_of(in[1], in + 2, &how) < 0)
         return NULL;
     Segment *made = segment_new(self, &how, NULL);
-    return made ? opened(made, map(made, id, &how, &made->made), IPC_PRIVATE) : NULL;
+    return made ? opened(made, map(made, id, &how), IPC_PRIVATE) : NULL;
 }
 
 /* -- open and closed ---------------------------------------------------------------- */
@@ -309,14 +322,16 @@ SEGMENT_FAST(attach)
                             segment->made.id, segment->address);
     }
     struct shk_segment_info info;
-    int error = map(segment, segment->made.id, &how, &info);
+    void *address;
+    int error = shk_segment_map(segment->made.id, how.address, how.flags, &info, &address);
     if (error)
         return segment_fail(segment, error);
     if (!segment_is_same(&info, &segment->made)) {
-        segment_unmap(segment);
+        (void)shk_segment_detach(address);
         return segment_raise_replaced(segment);
     }
     segment->flags = lasting;
+    place(segment, address);
     Py_RETURN_NONE;
 }
 
@@ -348,7 +363,8 @@ SEGMENT_PLAIN(detach)
     void *address = segment->address;
     if (!address)
         Py_RETURN_NONE;
-    segment->address = NULL; /* closed to others before they can run */
+    place(segment, NULL);
+    lookups_await();
     int error;
     Py_BEGIN_ALLOW_THREADS
     error = shk_segment_detach(address);
@@ -438,7 +454,7 @@ static PyObject *restore(PyObject *module, PyObject *args)
         return NULL;
     const struct shk_segment_info pickled = {
         .id = id, .size = (size_t)size, .cuid = cuid, .cgid = cgid, .creator_pid = creator_pid};
-    int error = map(self, id, &how, &self->made);
+    int error = map(self, id, &how);
     if (error)
         return opened(self, error, key);
     if (segment_is_same(&self->made, &pickled) && self->made.change_time >= change_time &&

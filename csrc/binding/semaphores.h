@@ -5,7 +5,8 @@
 #include "ipc.h"
 #include "semaphorestat.h"
 
-/* A handle holds nothing of the kernel's, so there is nothing to close. */
+/* A handle holds nothing of the kernel's, so there is nothing to close, and nothing changes once
+ * it is given out. */
 typedef struct {
     PyObject_HEAD
     int id;

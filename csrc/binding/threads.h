@@ -49,7 +49,7 @@ static inline void lane_replace_note(PyObject *old, PyObject *new)
 /* Around statements that touch the fields of an object, or of two. */
 #define GUARD(object)                                                                              \
     {                                                                                              \
-        PyObject *const guarded = (object);                                                        \
+        PyObject *const guarded = (PyObject *)(object);                                            \
         lane_replace_note(NULL, guarded);                                                          \
         Py_BEGIN_CRITICAL_SECTION(guarded)
 #define UNGUARD                                                                                    \
@@ -58,7 +58,8 @@ static inline void lane_replace_note(PyObject *old, PyObject *new)
     }
 #define GUARD2(one, other)                                                                         \
     {                                                                                              \
-        PyObject *const guarded = (one), *const guarded2 = (other);                                \
+        PyObject *const guarded = (PyObject *)(one);                                               \
+        PyObject *const guarded2 = (PyObject *)(other);                                            \
         lane_replace_note(NULL, guarded);                                                          \
         lane_replace_note(NULL, guarded2);                                                         \
         Py_BEGIN_CRITICAL_SECTION2(guarded, guarded2)

@@ -24,11 +24,11 @@ static size_t make_group(const shk_store *store, const struct shk_item *items,
 
 /* ------------------------------------------------------------------- room -- */
 
-/* By client, then server; qsort_r(3). */
-static int compare_items(const void *a, const void *b, void *context)
+/* By client, then server; qsort(3). */
+static int compare_items(const void *a, const void *b)
 {
-    const struct shk_item *items = context;
-    const struct shk_pair *x = &items[*(const size_t *)a].pair, *y = &items[*(const size_t *)b].pair;
+    const struct shk_item *const *left = a, *const *right = b;
+    const struct shk_pair *x = &(*left)->pair, *y = &(*right)->pair;
     const struct shk_bytes *sides[2][2] = {{&x->client, &y->client}, {&x->server, &y->server}};
     for (int i = 0; i < 2; i++) {
         const struct shk_bytes *l = sides[i][0], *r = sides[i][1];
@@ -45,7 +45,8 @@ static int compare_items(const void *a, const void *b, void *context)
 static int count_absent(const shk_store *store, const struct shk_item *items, size_t count,
                         uint64_t *out)
 {
-    size_t *absent = malloc(count * sizeof *absent), found = 0;
+    const struct shk_item **absent = malloc(count * sizeof *absent);
+    size_t found = 0;
     int rc = absent ? 0 : shk__fail(-ENOMEM, "the order of %zu items", count);
     for (size_t i = 0; i < count && rc == 0; i++) {
         struct shk__query query;
@@ -53,13 +54,13 @@ static int count_absent(const shk_store *store, const struct shk_item *items, si
         (void)shk__query_make(store, items[i].pair.client, items[i].pair.server, &query);
         rc = shk__index_find_locked(store, &query, &place);
         if (rc == 0 && place.word == 0)
-            absent[found++] = i;
+            absent[found++] = &items[i];
     }
     if (rc == 0) {
-        qsort_r(absent, found, sizeof *absent, compare_items, (void *)(uintptr_t)items);
+        qsort(absent, found, sizeof *absent, compare_items);
         *out = found;
         for (size_t i = 1; i < found; i++)
-            *out -= compare_items(&absent[i - 1], &absent[i], (void *)(uintptr_t)items) == 0;
+            *out -= compare_items(&absent[i - 1], &absent[i]) == 0;
     }
     free(absent);
     return rc;

@@ -8,6 +8,10 @@
 #include "error.h"
 #include "nap.h"
 
+#ifndef MSG_COPY /* not in musl's header */
+#define MSG_COPY 040000
+#endif
+
 /* /proc/sys/kernel/msg{max,mnb,mni}, without needing /proc. */
 static bool read_limits(struct msginfo *limits)
 {

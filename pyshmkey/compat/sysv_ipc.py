@@ -385,15 +385,17 @@ class SharedMemory(Exporter, _Object):
 
     def detach(self) -> None:
         """Unmaps it; BufferError while a view of it is alive."""
-        if self.exported is None:
+        segment = self.exported  # once: other threads may set it
+        if segment is None:
             raise NotAttachedError("The segment is not attached")
-        self.exported.detach()
+        segment.detach()
         self.exported = None
 
     def _attached(self) -> pyshmkey.Segment:
-        if self.exported is None:
+        segment = self.exported
+        if segment is None:
             raise NotAttachedError("Read or write attempt on unattached memory segment")
-        return self.exported
+        return segment
 
     def read(self, byte_count: int = 0, offset: int = 0) -> bytes:
         """Up to `byte_count` bytes from `offset` on; 0: all."""

@@ -141,10 +141,10 @@ static pid_t start(int (*run)(void))
 }
 
 /* False: its work is done. */
-static bool resume(pid_t pid, enum __ptrace_request request)
+static bool resume(pid_t pid, bool by_step)
 {
     int status;
-    CHECK(ptrace(request, pid, NULL, NULL) == 0);
+    CHECK(ptrace(by_step ? PTRACE_SINGLESTEP : PTRACE_SYSCALL, pid, NULL, NULL) == 0);
     CHECK(waitpid(pid, &status, 0) == pid && WIFSTOPPED(status) && WSTOPSIG(status) == SIGTRAP);
     return shk__load(&child->done) == 0;
 }
@@ -154,7 +154,7 @@ static unsigned count_stops(int (*run)(void))
 {
     unsigned stops = 1;
     pid_t pid = start(run);
-    while (resume(pid, PTRACE_SYSCALL))
+    while (resume(pid, false))
         stops++;
     test_kill(pid);
     return stops;
@@ -164,9 +164,9 @@ static void run_on(pid_t pid, unsigned stops)
 {
     bool busy = shk__load(&child->done) == 0;
     for (unsigned left = (unsigned)rand() % stops; busy && left > 0; left--)
-        busy = resume(pid, PTRACE_SYSCALL);
+        busy = resume(pid, false);
     for (int left = rand() % (1 << rand() % STEPS_LOG); busy && left > 0; left--)
-        busy = resume(pid, PTRACE_SINGLESTEP);
+        busy = resume(pid, true);
 }
 
 static void let_go(pid_t pid)
