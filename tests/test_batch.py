@@ -136,7 +136,7 @@ def test_iterables_may_do_anything(stores: Stores) -> None:
 
 
 def test_a_killed_batch_leaves_a_prefix(stores: Stores, fork: Fork) -> None:
-    store = stores(30_000)
+    store = stores(30_001)
 
     def write() -> None:
         with KeyStore.from_id(store.id) as handle:
