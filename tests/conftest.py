@@ -13,6 +13,7 @@ import pickle
 import secrets
 import select
 import signal
+import sysconfig
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -36,6 +37,7 @@ SHM_DEST = 0o1000
 NOBODY = 65534
 CAP_IPC_LOCK = 14
 CHILD_SECONDS = 60
+FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 
 libc = ctypes.CDLL(None, use_errno=True)
 

@@ -17,7 +17,6 @@ import pickle
 import random
 import subprocess
 import sys
-import sysconfig
 import threading
 import time
 import traceback
@@ -30,7 +29,7 @@ from typing import Any
 
 import pytest
 from calls import READS, WRITES
-from conftest import Fork, Stores, ipc_table, wait_until
+from conftest import FREE_THREADED, Fork, Stores, ipc_table, wait_until
 
 import pyshmkey
 from pyshmkey import (
@@ -51,7 +50,6 @@ CLOSED = "the store is closed"
 # Tuples, not lists: a forked child may find an object's lock held by a thread that it hasn't got.
 PAIRS = tuple((f"c{number}", f"s{number % 3}") for number in range(24))
 CALLS_PAIRS = (("a", "b"), ("new", "pair"))  # those of calls.py, which have other keys
-FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 
 
 # ------------------------------------------------------------------- threads that end

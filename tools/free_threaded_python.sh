@@ -7,15 +7,14 @@ set -eu
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/pyshmkey
 keys=/usr/share/keyrings/debian-archive-keyring.gpg
 
-for python in $(for v in 19 18 17 16 15 14 13; do command -v "python3.${v}t" || true; done) \
-    "${PYENV_ROOT:-$HOME/.pyenv}"/versions/*t/bin/python3 "$cache"/*/complete; do
-    case $python in */complete) python=${python%/complete}/bin/python3 ;; esac
-    if "$python" -c 'import sys, sysconfig
-sys.exit(not sysconfig.get_config_var("Py_GIL_DISABLED"))' 2>/dev/null; then
-        echo "$python"
-        exit 0
-    fi
+python=$(tools/pythons.sh | sort -V | sed -n 's/^[0-9.]*t //p' | tail -n 1)
+for built in "$cache"/*/complete; do
+    [ -n "$python" ] || [ ! -e "$built" ] || python=${built%/complete}/bin/python3
 done
+if [ -n "$python" ]; then
+    echo "$python"
+    exit 0
+fi
 
 missing() {
     echo "pyshmkey: no free-threaded Python: $1" >&2

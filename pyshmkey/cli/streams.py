@@ -21,6 +21,9 @@ class _Output(io.FileIO):
             ) from error
 
 
+_stdout: io.TextIOWrapper
+
+
 def prepare() -> None:
     """To be called once, at the start of a process."""
     # A closed input is as good as empty, of closed errors nobody knows. The closed output's
@@ -38,13 +41,15 @@ def prepare() -> None:
         encoding, errors = sys.stdout.encoding, sys.stdout.errors or errors
         by_lines = sys.stdout.line_buffering
     output = io.BufferedWriter(_Output(1, "w", closefd=False))
-    sys.stdout = io.TextIOWrapper(output, encoding, errors, line_buffering=by_lines)
+    global _stdout
+    sys.stdout = _stdout = io.TextIOWrapper(output, encoding, errors, line_buffering=by_lines)
 
 
 def finish() -> None:
     """To be called at its end, when errors were reported: Python tries once more to write what
-    is still in the buffers, and complains in its own way."""
+    is still in the buffers, and complains in its own way. Not by way of sys.stdout, in whose place
+    click has put, after EPIPE, what hides errors from us, but not from Python 3.14's finalizer."""
     try:
-        sys.stdout.flush()
+        _stdout.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
