@@ -25,7 +25,9 @@ echo '#include <stdlib.h>' | "${CC:-cc}" -E - >/dev/null 2>&1 ||
     missing "the C library has no headers (stdlib.h)" "apt install libc6-dev"
 
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable ".[$extra]" ||
+# Of a package that has no wheel of its last version for this Python, one that has.
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --prefer-binary \
+    --editable ".[$extra]" ||
     missing "pip could not install pyshmkey[$extra] (see above; it needs a package index)" \
         "check the network, or pip's configuration"
 touch "$venv/$extra"
