@@ -174,7 +174,8 @@ def ask(segment: Segment) -> None:
     """What may be asked at any time."""
     assert segment.closed in (False, True)
     assert segment.readonly in (False, True)
-    assert segment.address is None or segment.address > 0
+    address = segment.address
+    assert address is None or address > 0
     assert f"id={segment.id} " in repr(segment)
     assert len(segment) == segment.size == segment.stat().size
     assert segment.nattch in (0, 1)
