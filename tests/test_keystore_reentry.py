@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 
 from pyshmkey import KeyStore
 
@@ -47,7 +48,7 @@ def test_put_many_holds_up_no_other_thread() -> None:
 
     thread = threading.Thread(target=write)
 
-    def items():  # type: ignore[no-untyped-def]
+    def items() -> Iterator[tuple[str, str, bytes]]:
         thread.start()
         for _ in range(100_000_000):
             if written.is_set():
