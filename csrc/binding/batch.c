@@ -113,6 +113,21 @@ static void begin(struct call *call, PyObject *self, size_t count)
         call_begin_without_gil(call, self);
 }
 
+/* Draining runs any code of the caller's, for as long as it likes: outside of the critical section,
+ * which other threads need meanwhile, and which a child forked there might find locked. */
+
+static PyObject *put_all(PyObject *self, const struct drain *drain)
+{
+    shk_store *store = keystore_opened(self);
+    struct call call;
+    if (!store)
+        return NULL;
+    begin(&call, self, drain->count);
+    int rc = shk_store_put_many(store, drain->items, drain->count);
+    call_end(&call);
+    return rc == 0 ? PyLong_FromSize_t(drain->count) : errors_raise(state_of(self), rc);
+}
+
 SIGNATURE(put_many, 1, 1, "items");
 
 KEYSTORE_METHOD(put_many)
@@ -121,17 +136,26 @@ KEYSTORE_METHOD(put_many)
     struct drain drain;
     if (bind(&put_many_signature, args, count, keywords, a) < 0)
         return NULL;
-    int rc = drain_items(&drain, self, a[0]);
-    shk_store *store = rc == 0 ? keystore_opened(self) : NULL;
-    if (store) {
-        struct call call;
-        begin(&call, self, drain.count);
-        rc = shk_store_put_many(store, drain.items, drain.count);
-        call_end(&call);
-        result = rc == 0 ? PyLong_FromSize_t(drain.count) : errors_raise(state_of(self), rc);
+    if (drain_items(&drain, self, a[0]) == 0) {
+        GUARD(self);
+        result = put_all(self, &drain);
+        UNGUARD;
     }
     drain_close(&drain);
     return result;
+}
+
+static PyObject *delete_all(PyObject *self, const struct drain *drain)
+{
+    shk_store *store = keystore_opened(self);
+    struct call call;
+    uint64_t deleted = 0;
+    if (!store)
+        return NULL;
+    begin(&call, self, drain->count);
+    int rc = shk_store_delete_many(store, drain->pairs, drain->count, &deleted);
+    call_end(&call);
+    return rc == 0 ? PyLong_FromUnsignedLongLong(deleted) : errors_raise(state_of(self), rc);
 }
 
 SIGNATURE(delete_many, 1, 1, "pairs");
@@ -142,15 +166,10 @@ KEYSTORE_METHOD(delete_many)
     struct drain drain;
     if (bind(&delete_many_signature, args, count, keywords, a) < 0)
         return NULL;
-    int rc = drain_pairs(&drain, self, a[0]);
-    shk_store *store = rc == 0 ? keystore_opened(self) : NULL;
-    if (store) {
-        struct call call;
-        uint64_t deleted = 0;
-        begin(&call, self, drain.count);
-        rc = shk_store_delete_many(store, drain.pairs, drain.count, &deleted);
-        call_end(&call);
-        result = rc == 0 ? PyLong_FromUnsignedLongLong(deleted) : errors_raise(state_of(self), rc);
+    if (drain_pairs(&drain, self, a[0]) == 0) {
+        GUARD(self);
+        result = delete_all(self, &drain);
+        UNGUARD;
     }
     drain_close(&drain);
     return result;

@@ -180,9 +180,9 @@ PyObject *keystore_changes(PyObject *self, PyObject *const *args, Py_ssize_t cou
         return NULL;
     if (a[0] == Py_None)
         return PyErr_Format(PyExc_TypeError, "since must be int, not NoneType");
-    shk_store *store = since_open(self, a[0], &since, &now);
-    PyObject *list = store ? PyList_New(0) : NULL;
-    int rc = list ? 1 : 0;
+    PyObject *list = PyList_New(0); /* first: a collection may close the handle */
+    shk_store *store = list ? since_open(self, a[0], &since, &now) : NULL;
+    int rc = store ? 1 : -1;
     if (now > since + SHK_RING) /* the first batch says that they are lost; and there is an end */
         now = since + SHK_RING;
     while (rc > 0) {

@@ -124,9 +124,16 @@ int args_key_bytes(PyObject *argument, Py_buffer *out)
                                          "use uint8, a V type or objects");
         return -1;
     }
+    const bool is_view = PyMemoryView_Check(argument);
     if (PyObject_CheckBuffer(argument) && !PyUnicode_Check(argument) /* numpy.str_ is both */ &&
-        !keystore_is_seen_by(argument))
-        return PyObject_GetBuffer(argument, out, PyBUF_SIMPLE);
+        (is_view || !keystore_is_seen_by(argument))) {
+        if (PyObject_GetBuffer(argument, out, PyBUF_SIMPLE) < 0)
+            return -1;
+        /* Asked only now: what a released view was of may be gone. */
+        if (!is_view || !keystore_is_seen_by(argument))
+            return 0;
+        PyBuffer_Release(out);
+    }
     PyErr_Format(PyExc_TypeError, "a key must be bytes-like, not %.200s",
                  Py_TYPE(argument)->tp_name);
     return -1;
@@ -414,8 +421,6 @@ GUARDED_FAST(keystore_delete)
 GUARDED_FAST(keystore_touch)
 GUARDED_FAST(keystore_pop)
 GUARDED_FAST(keystore_setdefault)
-GUARDED_FAST(keystore_put_many)
-GUARDED_FAST(keystore_delete_many)
 GUARDED_FAST(keystore_wait)
 GUARDED_FAST(keystore_changes)
 GUARDED_FAST(keystore_watch)
@@ -516,12 +521,12 @@ static PyMethodDef methods[] = {
            "get_many($self, pairs, default=None)\n--\n\n"
            "The keys of many pairs, a list; the default where one is absent, revoked or expired.\n"
            "pairs: any iterable of (client, server), a NumPy array included."),
-    GUARDED_METHOD(put_many, FAST,
+    METHOD(put_many, FAST,
            "put_many($self, items)\n--\n\n"
            "Inserts or replaces many records under one lock, all or none; returns how many.\n"
            "items: a mapping from (client, server) to keys or KeyRecords, or an iterable of\n"
            "(client, server, key) or ((client, server), key)."),
-    GUARDED_METHOD(delete_many, FAST,
+    METHOD(delete_many, FAST,
            "delete_many($self, pairs)\n--\n\n"
            "Removes many pairs under one lock and wipes their keys; returns how many there were."),
     GUARDED_METHOD(to_numpy, METH_NOARGS,

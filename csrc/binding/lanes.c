@@ -25,23 +25,32 @@ static void leave(void *lane)
     __atomic_store_n(&((struct lane *)lane)->taken, 0, __ATOMIC_RELEASE);
 }
 
-static bool is_mine(const PyObject *object)
+/* Whether the calling thread has it locked: of sections within sections only the innermost is
+ * locked again after a wait, until it ends. As in CPython's pycore_critical_section.h, which says
+ * so nowhere public: bit 0 of a link is set where that section and those around it are let go of,
+ * bit 1 where it has two mutexes. */
+static bool is_held(const PyMutex *mutex)
 {
-    for (int i = 0; lane_mine && i < NOTES; i++)
-        if (lane_mine->notes[i] == object)
+    const PyThreadState *thread = PyThreadState_GetUnchecked();
+    uintptr_t link = thread ? thread->critical_section : 0;
+    while (link && !(link & 1)) {
+        const PyCriticalSection2 *section = (const PyCriticalSection2 *)(link & ~(uintptr_t)3);
+        if (section->_cs_base._cs_mutex == mutex || (link & 2 && section->_cs_mutex2 == mutex))
             return true;
+        link = section->_cs_base._cs_prev;
+    }
     return false;
 }
 
 /* The other threads of the parent don't exist in the child, nor their lookups, and nobody unlocks
- * what they were handed. What the forking thread itself guards, further out, it holds. */
+ * what they were handed. */
 static void after_fork(void)
 {
     for (struct lane *lane = lanes; lane; lane = lane->next) {
         if (lane == lane_mine)
             continue;
         for (int i = 0; i < NOTES; i++) {
-            if (lane->notes[i] && !is_mine(lane->notes[i]))
+            if (lane->notes[i] && !is_held(&lane->notes[i]->ob_mutex))
                 lane->notes[i]->ob_mutex = (PyMutex){0};
             lane->notes[i] = NULL;
         }
