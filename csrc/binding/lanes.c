@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 _Thread_local struct lane *lane_mine;
@@ -19,10 +20,13 @@ static pthread_key_t leaving;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static int setup_error;
 
-static void leave(void *lane)
+/* A daemon thread may end, with the interpreter, in the midst of a guard. */
+static void leave(void *lane_)
 {
+    struct lane *lane = lane_;
     lane_mine = NULL; /* what else the thread does as it ends takes one anew */
-    __atomic_store_n(&((struct lane *)lane)->taken, 0, __ATOMIC_RELEASE);
+    memset(lane->notes, 0, sizeof lane->notes);
+    __atomic_store_n(&lane->taken, 0, __ATOMIC_RELEASE);
 }
 
 /* Whether the calling thread has it locked: of sections within sections only the innermost is
@@ -93,8 +97,8 @@ bool lane_take(void)
         if (!lane)
             return false;
         *lane = (struct lane){.next = __atomic_load_n(&lanes, __ATOMIC_RELAXED), .taken = 1};
-        while (!__atomic_compare_exchange_n(&lanes, &lane->next, lane, false, __ATOMIC_RELEASE,
-                                            __ATOMIC_RELAXED))
+        while (!__atomic_compare_exchange_n(&lanes, &lane->next, lane, false, __ATOMIC_SEQ_CST,
+                                            __ATOMIC_RELAXED)) /* see lookups_await */
             ;
     }
     if (pthread_setspecific(leaving, lane) != 0) {

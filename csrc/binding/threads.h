@@ -70,7 +70,8 @@ static inline void lane_replace_note(PyObject *old, PyObject *new)
     }
 
 /* False with MemoryError. What follows, up to lookup_end, must call nothing of Python's that
- * could run other code or wait. */
+ * could run other code; or wait, but for what is held briefly, as an allocator's lock or that of a
+ * list which nobody else has. */
 static inline bool lookup_begin(void)
 {
     if (!lane_mine && !lane_take()) {
