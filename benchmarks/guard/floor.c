@@ -28,7 +28,7 @@ static const char *const names[KINDS] = {"", "bucket", "and then record", "or bo
 
 struct item {
     char client[16], server[8];
-    uint64_t *bucket, *record;
+    uint32_t bucket, slot; /* numbers: some processors follow addresses in arrays ahead of time */
 };
 
 static double seen[KINDS][ROUNDS];
@@ -54,24 +54,25 @@ static bool find(struct item *item)
     if (shk__query_make(store, bytes(item->client), bytes(item->server), &query) < 0 ||
         shk__index_find_locked(store, &query, &place) < 0 || place.word == 0)
         return false;
-    item->bucket = (uint64_t *)shk__bucket(store, (uint32_t)(place.target / SHK_WAYS));
-    item->record = (uint64_t *)shk__slot(store, shk__entry_slot(place.word));
+    item->bucket = (uint32_t)(place.target / SHK_WAYS);
+    item->slot = shk__entry_slot(place.word);
     return true;
 }
 
 static uint64_t touch(int kind, const struct item *item, uint64_t mask)
 {
+    const uint64_t *bucket = &shk__bucket(store, item->bucket)->overflow;
+    const uint64_t *record = (const uint64_t *)shk__slot(store, item->slot);
     unsigned char key[SHK_KEY_SIZE_DEFAULT];
-    uint64_t first;
     size_t length;
     switch (kind) {
     case BUCKET:
-        return shk__load(item->bucket);
+        return shk__load(bucket);
     case THEN:
-        first = shk__load(item->bucket) & mask;
-        return shk__load(item->record + first) + shk__load(item->record + 8 + first);
+        record += shk__load(bucket) & mask;
+        return shk__load(record) + shk__load(record + 8);
     case AT_ONCE:
-        return shk__load(item->bucket) + shk__load(item->record) + shk__load(item->record + 8);
+        return shk__load(bucket) + shk__load(record) + shk__load(record + 8);
     case GET:
         if (shk_store_get_key(store, bytes(item->client), bytes(item->server), key, sizeof key,
                               &length) == 0)
