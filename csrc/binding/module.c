@@ -1,6 +1,5 @@
 /* module.c: pyshmkey._core, put together. */
 #include "state.h"
-#include "threads.h"
 
 #define STATE_REFERENCES (sizeof(struct module_state) / sizeof(PyObject *))
 
@@ -25,15 +24,9 @@ static void module_free(void *module)
     (void)module_clear(module);
 }
 
-static int lanes_exec(PyObject *module)
-{
-    (void)module;
-    return lanes_setup();
-}
-
 /* The parts of the module, in order: errors first, as the others raise them. */
 static PyModuleDef_Slot slots[] = {
-    {Py_mod_exec, lanes_exec},
+    {Py_mod_exec, threads_exec},
     {Py_mod_exec, errors_exec},
     {Py_mod_exec, keys_exec},
     {Py_mod_exec, segmentstat_exec},

@@ -51,11 +51,9 @@ PyObject *keystore_get_key(PyObject *self, PyObject *const *args, Py_ssize_t cou
             shk__image_close(store, &image);
         }
         lookup_end();
-        if (rc == 0)
-            ;
-        else if (a[2] && (rc == SHK_E_ABSENT || rc == SHK_E_REVOKED || rc == SHK_E_EXPIRED))
+        if (a[2] && (rc == SHK_E_ABSENT || rc == SHK_E_REVOKED || rc == SHK_E_EXPIRED))
             result = Py_NewRef(a[2]);
-        else
+        else if (rc < 0)
             keystore_raise(self, rc, a[0], a[1]);
     }
     pair_close(&pair);

@@ -57,6 +57,7 @@ static inline struct module_state *state_of(PyObject *self)
 }
 
 /* One Py_mod_exec step a file: makes its types and adds them to the module. */
+int threads_exec(PyObject *module);
 int errors_exec(PyObject *module);
 int keys_exec(PyObject *module);
 int segmentstat_exec(PyObject *module);

@@ -33,7 +33,6 @@ struct lane {
 
 extern _Thread_local struct lane *lane_mine;
 bool lane_take(void);
-int lanes_setup(void);
 
 static inline void lane_replace_note(PyObject *old, PyObject *new)
 {
@@ -106,10 +105,6 @@ void lookups_await(void);
 
 #else
 
-static inline int lanes_setup(void)
-{
-    return 0;
-}
 static inline bool lookup_begin(void)
 {
     return true;

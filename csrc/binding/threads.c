@@ -1,9 +1,11 @@
-/* lanes.c: who is looking something up, where there is no GIL that says so.
+/* threads.c: who is looking something up, where there is no GIL that says so.
  *
  * Each thread has a lane, which only it writes. A lane is never freed: a thread that ends leaves
  * it to the next one, so that whoever goes through the list needs no lock.
  */
 #include "threads.h"
+
+#include "state.h"
 
 #ifdef Py_GIL_DISABLED
 
@@ -70,8 +72,9 @@ static void setup(void)
         setup_error = pthread_atfork(NULL, NULL, after_fork);
 }
 
-int lanes_setup(void)
+int threads_exec(PyObject *module)
 {
+    (void)module;
     pthread_once(&once, setup);
     if (setup_error == 0)
         return 0;
@@ -130,6 +133,14 @@ void lookups_await(void)
             nanosleep(&(struct timespec){0, 20000}, NULL);
         Py_END_ALLOW_THREADS;
     }
+}
+
+#else
+
+int threads_exec(PyObject *module)
+{
+    (void)module;
+    return 0;
 }
 
 #endif
