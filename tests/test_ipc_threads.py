@@ -34,13 +34,7 @@ AREA = 64
 MIB = 1 << 20
 TRIES = 100_000  # in which a call that another thread makes fail succeeds once
 
-
-@pytest.fixture(autouse=True)
-def short_turns() -> Iterator[None]:
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    yield
-    sys.setswitchinterval(interval)
+pytestmark = pytest.mark.usefixtures("quick_switches")
 
 
 class Crew:

@@ -43,6 +43,7 @@ from pyshmkey import (
 )
 from pyshmkey._core import Packer
 
+pytestmark = pytest.mark.usefixtures("quick_switches")
 PATIENCE = 60.0  # seconds after which a thread hangs
 WORKERS = 4
 ROUNDS = 15
@@ -148,15 +149,6 @@ def watchdog(pytestconfig: pytest.Config) -> Iterator[None]:
     yield
     faulthandler.cancel_dump_traceback_later()
     os.close(stderr)
-
-
-@pytest.fixture(autouse=True)
-def quick_switches() -> Iterator[None]:
-    """With a GIL: threads take turns a hundred times as often."""
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(5e-5)
-    yield
-    sys.setswitchinterval(interval)
 
 
 # --------------------------------------------------------------------- keys that tell
